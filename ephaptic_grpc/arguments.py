@@ -1,0 +1,142 @@
+"""The arguments of one function: JSON to Python on the server, Python to JSON on the client."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import SchemaSerializer, SchemaValidator, to_json
+
+from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.values import CORE_CONFIG, parameters_schema, split_definitions, with_definitions
+from ephaptic_grpc.violations import bad_arguments
+
+_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_REST = inspect.Parameter.VAR_POSITIONAL
+_NAMED_REST = inspect.Parameter.VAR_KEYWORD
+
+
+class Arguments:
+    """What a function takes.
+
+    Args:
+        signature: of the function, with annotations that hold no unresolved names.
+
+    Raises:
+        ExposeError: a parameter that Pydantic can't read, or a signature that JSON can't call in full.
+        NameError: a type names something that isn't defined (yet).
+    """
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        self._signature = signature
+        parameters = list(signature.parameters.values())
+        by_position = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _REST)]
+        by_name = [p.name for p in parameters if p.kind in (inspect.Parameter.KEYWORD_ONLY, _NAMED_REST)]
+        if by_position and by_name:
+            raise ExposeError(
+                f"{', '.join(by_position)} can only go by position and {', '.join(by_name)} only by name, but the "
+                "arguments of a call are either a JSON array or an object: let every parameter go by name "
+                "(no '/' and no *args), or every one by position (no '*' and no **kwargs)"
+            )
+        self._as_object = not by_position
+        self.schema = _read(parameters)
+        self._validate = SchemaValidator(self.schema, CORE_CONFIG)
+        self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
+        self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
+        self._prepare_dump(parameters)
+
+    def _prepare_dump(self, parameters: list[inspect.Parameter]) -> None:
+        definitions, arguments = split_definitions(self.schema)
+
+        def serialiser(schema: Any) -> Callable[[object], bytes]:
+            whole = SchemaSerializer(with_definitions(schema, definitions), CORE_CONFIG)
+            # A value of another type goes as what it is: whether it fits is for the server to say.
+            return partial(whole.to_json, by_alias=True, warnings=False)
+
+        self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
+        for schema in arguments["arguments_schema"]:
+            key = to_json(schema.get("alias", schema["name"])) + b":"
+            self._dump[schema["name"]] = (key, serialiser(schema["schema"]))
+        rest, named_rest = arguments.get("var_args_schema"), arguments.get("var_kwargs_schema")
+        self._dump_rest = serialiser(rest) if rest else None
+        self._dump_named_rest = _named_rest(named_rest, serialiser) if named_rest else None
+        self._rest = next((p.name for p in parameters if p.kind is _REST), None)
+
+    def load(self, json: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the named arguments that some JSON stands for; empty JSON means none.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT with what doesn't fit.
+        """
+        try:
+            args, kwargs = self._validate.validate_json(json or b"[]")
+        except ValidationError as error:
+            raise bad_arguments(error, json, self._positions, self._rest) from None
+        return args, kwargs
+
+    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The JSON of a call with these arguments.
+
+        Raises:
+            TypeError: the function can't be called with them, in Python's own words.
+            PydanticSerializationError: a value that JSON can't carry.
+        """
+        if not self._as_object:
+            return self._dump_array(args, kwargs)
+        given = dict(zip(self._positions, args, strict=False))
+        if len(args) > len(given) or not given.keys().isdisjoint(kwargs) or not self._required <= given.keys() | kwargs:
+            self._signature.bind(*args, **kwargs)  # raises
+        given.update(kwargs)
+        members = []
+        for name, value in given.items():
+            dump = self._dump.get(name)
+            if dump is None:
+                if self._dump_named_rest is None:
+                    self._signature.bind(*args, **kwargs)  # raises
+                    raise AssertionError(name)
+                dump = to_json(name) + b":", self._dump_named_rest(name)
+            members.append(dump[0] + dump[1](value))
+        return b"{" + b",".join(members) + b"}"
+
+    def _dump_array(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        bound = self._signature.bind(*args, **kwargs)
+        if kwargs:
+            bound.apply_defaults()  # a position before a named one can't be left empty
+        elements = [self._dump[name][1](value) for name, value in zip(self._positions, bound.args, strict=False)]
+        rest = bound.args[len(self._positions) :]
+        if self._dump_rest is not None:
+            elements += map(self._dump_rest, rest)
+        return b"[" + b",".join(elements) + b"]"
+
+
+def _named_rest(schema: Any, serialiser: Callable[[Any], Callable[[object], bytes]]) -> Callable[[str], Any]:
+    """How ``**kwargs`` are sent: all of one type, or each as its ``Unpack[TypedDict]`` says."""
+    if schema["type"] == "typed-dict":
+        fields = {name: serialiser(field["schema"]) for name, field in schema["fields"].items()}
+        anything = partial(to_json, bytes_mode="base64")
+        return lambda name: fields.get(name, anything)
+    dump = serialiser(schema)
+    return lambda _: dump
+
+
+def _read(parameters: list[inspect.Parameter]) -> Any:
+    current: list[tuple[str, Any]] = []
+
+    def reading(_: int, name: str, annotation: Any) -> None:
+        current.append((name, annotation))
+
+    try:
+        return parameters_schema(parameters, reading)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        name, annotation = current[-1]
+        raise ExposeError(
+            f"Pydantic can't read the type of parameter {name!r}, {_shown(annotation)}: use a type that JSON can "
+            f"carry, or teach it to Pydantic with Annotated[...] ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)

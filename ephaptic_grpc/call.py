@@ -1,0 +1,61 @@
+"""One call in flight, as the function that serves it can see it."""
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Final, Protocol
+
+from grpc.aio import Metadata
+
+from ephaptic_grpc.procedure import Procedure
+
+
+class Transport(Protocol):
+    """What a call needs of the edge that it came through; a ``grpc.aio.ServicerContext`` has it."""
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
+    def time_remaining(self) -> float | None: ...
+
+
+class Call:
+    """One call in flight.
+
+    Attributes:
+        procedure: what is called.
+    """
+
+    __slots__ = ("_metadata", "_transport", "procedure")
+
+    def __init__(self, procedure: Procedure, transport: Transport) -> None:
+        self.procedure = procedure
+        self._transport = transport
+        self._metadata: Metadata | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the caller sent besides the arguments: a mapping whose keys can repeat (``get_all``)."""
+        if self._metadata is None:
+            self._metadata = Metadata(*(self._transport.invocation_metadata() or ()))
+        return self._metadata
+
+    def remaining(self) -> float | None:
+        """Seconds until the caller's deadline, 0 when it has passed, or None where there is none."""
+        return self._transport.time_remaining()
+
+
+_current: Final[ContextVar[Call]] = ContextVar("ephaptic_grpc_call")
+enter_call: Final = _current.set
+"""Make a call the current one of this context. Only what starts a call may do so."""
+
+
+def current_call() -> Call:
+    """The call that is being served: in a function, in what it awaits, in the tasks and threads it starts.
+
+    Raises:
+        LookupError: no call is being served here.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError(
+            "no call is being served here: current_call() is for functions that a client called"
+        ) from None

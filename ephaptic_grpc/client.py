@@ -1,0 +1,244 @@
+"""The asynchronous client: ``async with connect("localhost:50051", chat) as client: await client.add(1, 2)``."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from types import TracebackType
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
+
+import grpc
+
+from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.payload import KIND_STREAM
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Remote, asked
+from ephaptic_grpc.service import Service, default_service
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def connect(
+    target: str,
+    service: Service | str = default_service,
+    *,
+    timeout: float | None = None,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
+) -> "Client":
+    """A client of a service.
+
+    Nothing is connected before the first call.
+
+    Args:
+        target: where the server is, such as ``localhost:50051``.
+        service: a ``Service``: arguments are sent as its functions declare them, and values come back as the declared
+            types. Or a service's name: then plain JSON data comes back.
+        timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
+        metadata: goes with each call.
+        credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
+
+    Raises:
+        TypeError, ValueError: ``service`` isn't one, or no name of one.
+    """
+    return Client(_Connection(target, credentials), Remote(service), Options.of(timeout, metadata))
+
+
+class Stream(AsyncIterator[T], Generic[T]):
+    """The items of one call, as they arrive: ``async for item in client.ticker()``.
+
+    Leaving the loop early (``break``, an exception) cancels the call, and so does dropping the stream: the generator
+    on the server stops. ``await`` gives the stream itself.
+
+    Raises:
+        CallError: from the loop, when the call fails; items that came before have been given.
+    """
+
+    def __init__(self, call: "grpc.aio.UnaryStreamCall[bytes, bytes]", method: Method) -> None:
+        self._call = call
+        self._method = method
+        self._next = aiter(call).__anext__
+        self._loop = asyncio.get_running_loop()
+        self._cancelled = False
+
+    def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
+        return _Items(self)
+
+    async def __anext__(self) -> T:
+        try:
+            message = await self._next()
+        except grpc.RpcError as error:
+            raise CallError.of(error) from None
+        except asyncio.CancelledError:
+            if self._cancelled:  # the call was, not this task
+                raise CallError(grpc.StatusCode.CANCELLED, "the stream was cancelled") from None
+            raise
+        try:
+            value: T = self._method.value(message)
+        except BaseException:
+            self.cancel()
+            raise
+        return value
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._itself().__await__()
+
+    async def _itself(self) -> Any:
+        return self
+
+    def cancel(self) -> None:
+        """End the call; a loop over it raises CallError with CANCELLED."""
+        self._cancelled = True
+        self._call.cancel()
+
+    async def aclose(self) -> None:
+        """The same, for ``contextlib.aclosing``."""
+        self.cancel()
+
+    def __del__(self) -> None:
+        # grpc.aio itself never cancels a call that is dropped. Garbage is collected in any thread.
+        loop = getattr(self, "_loop", None)
+        if loop is not None and not self._call.done() and not loop.is_closed():
+            loop.call_soon_threadsafe(self._call.cancel)
+
+
+class _Items(AsyncIterator[T]):
+    """One loop over a stream. It is dropped when the loop is left, however: that ends the call."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream[T]) -> None:
+        self._stream = stream
+
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        return self._stream.__anext__()
+
+    def __del__(self) -> None:
+        self._stream.__del__()
+
+
+class Pending(Stream[Any]):
+    """A call of a function that may stream or not: ``await`` its value, or loop over its items."""
+
+    async def _itself(self) -> Any:
+        try:
+            streams = KIND_STREAM in tuple(await self._call.initial_metadata())
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if streams:
+            self.cancel()
+            raise TypeError(f"{self._method.path} streams: write 'async for item in client.{self._method.name}(...)'")
+        values = [value async for value in self]
+        if len(values) != 1:
+            raise CallError(grpc.StatusCode.INTERNAL, f"{self._method.path} gave {len(values)} values instead of one")
+        return values[0]
+
+
+class Client(BaseClient):
+    """The functions of a service as attributes: a coroutine, or a ``Stream``, for each call.
+
+    A client belongs to the event loop of its first call. Every call raises CallError when it fails, and TypeError
+    where the function can't be called so.
+    """
+
+    def __init__(self, connection: "_Connection", remote: Remote, options: Options) -> None:
+        super().__init__(remote, options)
+        self._connection = connection
+
+    # What an editor sees of a bound function is the function itself; only its value has become awaitable, or a Stream.
+    # The overloads overlap, for a T can be an iterator, too; the first that fits is the right one.
+    @overload
+    def bind(self, function: Callable[P, AsyncIterable[T]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, AsyncIterable[T]]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, Iterator[T]]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Iterator[T]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def bind(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """An exposed function, called remotely, with its own parameters and result: ``client.bind(add)(1, 2)``.
+
+        Raises:
+            LookupError: the function isn't exposed on this service.
+            TypeError: the client knows the service by its name only.
+        """
+        return self._callable(self._remote.method_of(function))
+
+    async def close(self) -> None:
+        """Close the connection, and with it every call and every client made by ``with_options``."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _with(self, options: Options) -> Self:
+        return type(self)(self._connection, self._remote, options)
+
+    def _callable(self, method: Method) -> Callable[..., Any]:
+        connection, path, request, value = self._connection, method.path, method.request, method.value
+        timeout, metadata = self._options.timeout, self._options.metadata
+
+        async def unary(*args: Any, **kwargs: Any) -> Any:
+            message = request(args, kwargs)
+            try:
+                reply = await connection.unary(path)(message, timeout=timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                raise CallError.of(error) from None
+            return value(reply)
+
+        def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
+            message = request(args, kwargs)
+            return Stream(connection.stream(path)(message, timeout=timeout, metadata=metadata), method)
+
+        def either(*args: Any, **kwargs: Any) -> Pending:
+            message = request(args, kwargs)
+            return Pending(connection.stream(path)(message, timeout=timeout, metadata=asked(metadata)), method)
+
+        return either if method.streams is None else stream if method.streams else unary
+
+
+class _Connection:
+    """One channel, opened by the first call: grpc binds it to the loop that is running then."""
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+        self._target: Final = target
+        self._credentials: Final = credentials
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def unary(self, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
+        return self._open().unary_unary(path)
+
+    def stream(self, path: str) -> "grpc.aio.UnaryStreamMultiCallable[bytes, bytes]":
+        return self._open().unary_stream(path)
+
+    def _open(self) -> grpc.aio.Channel:
+        loop = asyncio.get_running_loop()
+        if self._channel is not None and self._loop is loop:
+            return self._channel
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._channel is not None:
+            raise RuntimeError("the client belongs to another event loop: connect once for each loop")
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(self._target)
+        else:
+            self._channel = grpc.aio.secure_channel(self._target, self._credentials)
+        self._loop = loop
+        return self._channel
+
+    async def close(self) -> None:
+        self._closed = True
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()

@@ -1,0 +1,152 @@
+"""What goes wrong, and the one place where an exception becomes a gRPC status.
+
+    TypeError
+      ExposeError       a function that can't be exposed: raised where it is exposed
+    Exception
+      ServiceError      raised by a function: its code, message and details are sent to the caller
+        CallError       raised by a client: what came back instead of a value
+
+Nothing else that a function raises is told to the caller: it is logged under an id, and the caller gets the id.
+"""
+
+import logging
+import secrets
+from collections.abc import Iterable
+from typing import NamedTuple, Self, cast
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status as StatusMessage
+from pydantic_core import from_json, to_json
+
+from ephaptic_grpc.limits import STATUS_DETAILS_BYTES, STATUS_MESSAGE_BYTES
+from ephaptic_grpc.v1.payload_pb2 import Payload
+
+logger = logging.getLogger("ephaptic_grpc")
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_TYPE_URL = "type.googleapis.com/"
+_KNOWN_DETAILS: dict[str, type[Message]] = {
+    descriptor.full_name: getattr(error_details_pb2, name)
+    for name, descriptor in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
+}
+
+
+class ExposeError(TypeError):
+    """A function that can't be exposed. The message says which one, why, and what to do."""
+
+
+class ServiceError(Exception):
+    """What a function raises to give its caller a gRPC status.
+
+    Args:
+        code: any code but OK.
+        message: sent to the caller; cut beyond 1,024 bytes of UTF-8.
+        details: more about it, for programs: a value that Pydantic can put into JSON, a protobuf message
+            (of ``google.rpc.error_details_pb2``, say), or a list of them; together at most 2,048 bytes,
+            else they are left out and the server logs it.
+
+    Raises:
+        TypeError: ``code`` isn't a ``grpc.StatusCode``.
+        ValueError: ``code`` is OK, which is no error.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str = "", details: object = ()) -> None:
+        if not isinstance(code, grpc.StatusCode):
+            raise TypeError(f"code must be a grpc.StatusCode, such as grpc.StatusCode.NOT_FOUND, not {code!r}")
+        if code is grpc.StatusCode.OK:
+            raise ValueError("OK is no error: return a value instead")
+        super().__init__(code, message, details)
+        self.code = code
+        self.message = message
+        self.details: tuple[object, ...] = tuple(details) if isinstance(details, (list, tuple)) else (details,)
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}" if self.message else self.code.name
+
+
+class CallError(ServiceError):
+    """A call that failed, as its client sees it.
+
+    Attributes:
+        code: the status, a ``grpc.StatusCode``.
+        message: the server's words, or gRPC's own where no server was reached.
+        details: a tuple of what the server added: JSON values as Python data, messages of
+            ``google.rpc.error_details_pb2`` (bad arguments are a ``BadRequest``), and anything else as a
+            ``google.protobuf.any_pb2.Any``.
+
+    One that escapes from a function on a server is INTERNAL there: another service's errors are not relayed.
+    """
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> Self:
+        """The CallError of what grpc raised, from its asyncio or its synchronous side."""
+        trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+        return cls(error.code(), error.details() or "", _read_details(trailing))
+
+
+class Status(NamedTuple):
+    """A failure as gRPC sends it."""
+
+    code: grpc.StatusCode
+    message: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+def status_of(error: BaseException, path: str) -> Status:
+    """The status that tells the caller of ``path`` about ``error``, which is logged unless its author meant it."""
+    if isinstance(error, ServiceError) and not isinstance(error, CallError):
+        message = _cut(error.message, STATUS_MESSAGE_BYTES)
+        return Status(error.code, message, _pack_details(error, message, path))
+    error_id = secrets.token_hex(8)
+    logger.error("%s failed (error id %s)", path, error_id, exc_info=error)
+    return Status(grpc.StatusCode.INTERNAL, f"internal error (error id {error_id})", ())
+
+
+def _cut(text: str, size: int) -> str:
+    """At most ``size`` bytes of ``text``, as text that UTF-8 can carry."""
+    data = str(text).encode("utf-8", "replace")
+    return data.decode() if len(data) <= size else data[: size - 3].decode("utf-8", "ignore") + "…"
+
+
+def _pack_details(error: ServiceError, message: str, path: str) -> tuple[tuple[str, bytes], ...]:
+    if not error.details:
+        return ()
+    try:
+        details = [_pack(detail) for detail in error.details]
+    except Exception:
+        logger.exception("%s: the details of %s could not be sent", path, error.code.name)
+        return ()
+    size = sum(detail.ByteSize() for detail in details)
+    if size > STATUS_DETAILS_BYTES:
+        logger.error("%s: details of %d bytes were left out (at most %d)", path, size, STATUS_DETAILS_BYTES)
+        return ()
+    status = StatusMessage(code=error.code.value[0], message=message, details=details)
+    return ((_DETAILS_KEY, status.SerializeToString()),)
+
+
+def _pack(detail: object) -> AnyMessage:
+    message = detail if isinstance(detail, Message) else Payload(json=to_json(detail, bytes_mode="base64").decode())
+    return AnyMessage(type_url=_TYPE_URL + message.DESCRIPTOR.full_name, value=message.SerializeToString())
+
+
+def _read_details(trailing_metadata: Iterable[tuple[str, str | bytes]]) -> tuple[object, ...]:
+    status = StatusMessage()
+    for key, value in trailing_metadata:
+        if key == _DETAILS_KEY:
+            try:
+                status.ParseFromString(value if isinstance(value, bytes) else value.encode())
+                return tuple(_unpack(detail) for detail in status.details)
+            except (DecodeError, ValueError):
+                return ()  # a stranger's details: the code and the message still say what happened
+    return ()
+
+
+def _unpack(detail: AnyMessage) -> object:
+    name = detail.type_url.rpartition("/")[2]
+    if name == Payload.DESCRIPTOR.full_name:
+        return from_json(Payload.FromString(detail.value).json)
+    known = _KNOWN_DETAILS.get(name)
+    return known.FromString(detail.value) if known else detail

@@ -1,0 +1,52 @@
+"""Every figure that bounds something. What enforces a bound imports it from here."""
+
+from dataclasses import dataclass
+from typing import Final
+
+STATUS_MESSAGE_BYTES: Final = 1024
+"""UTF-8 bytes of a status message; a longer one is cut.
+
+gRPC percent-encodes a message (three bytes for one, at worst) and a peer refuses trailers of more than 8 KiB.
+"""
+
+STATUS_DETAILS_BYTES: Final = 2048
+"""Bytes of all details of one status, before base64; beyond it they are left out and the server logs it."""
+
+VIOLATIONS: Final = 16
+"""Field violations that one refused call reports; the message says how many there were."""
+
+VIOLATION_FIELD_CHARS: Final = 80
+"""Characters of a violation's path: a key of a dictionary is the caller's, and can have any length."""
+
+VIOLATION_TEXT_CHARS: Final = 120
+"""Characters of a violation's description: expected values and a validator's own words can have any length."""
+
+RENDERED_ERRORS: Final = 1000
+"""Beyond so many errors in one call's arguments only their number is reported.
+
+Pydantic renders all or none, and 800 KB of bad input made 200,000 errors (37 MB).
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server allows.
+
+    Attributes:
+        request_bytes: the largest request message, in bytes; a larger one is RESOURCE_EXHAUSTED. gRPC's own
+            default is the same 4 MiB.
+        threads: how many synchronous functions and generators run at the same time; the next one waits for its turn,
+            at most until its deadline. A stream from a synchronous generator holds one thread while it is open.
+        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish.
+    """
+
+    request_bytes: int = 4 * 1024 * 1024
+    threads: int = 100
+    cleanup: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("request_bytes", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Limits.{name} must be at least 1, not {getattr(self, name)}")
+        if self.cleanup < 0:
+            raise ValueError(f"Limits.cleanup must not be negative, not {self.cleanup}")

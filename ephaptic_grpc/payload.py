@@ -1,0 +1,70 @@
+"""The wire: JSON values to and from the bytes of ``ephaptic_grpc.v1.Payload``, and metadata that has a meaning.
+
+The message that is read and written here has the fields of the generated one, as bytes instead of strings: the same
+bytes on the wire, and JSON stays the bytes that Pydantic reads and writes.
+"""
+
+from typing import Final, Protocol, cast
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from ephaptic_grpc.v1 import payload_pb2
+
+KIND_ASKED: Final = ("ephaptic-kind", "?")
+"""Sent by a client that doesn't know whether a function streams."""
+
+KIND_STREAM: Final = ("ephaptic-kind", "stream")
+"""The answer, as initial metadata: sent at once by a function that streams, and never by another."""
+
+
+class _BytesPayload(Protocol):
+    content_type: bytes
+    json: bytes
+    more: list[bytes]
+
+    def __call__(self, *, json: bytes) -> "_BytesPayload": ...
+    def SerializeToString(self) -> bytes: ...  # noqa: N802  protobuf's own names
+    def FromString(self, data: bytes) -> "_BytesPayload": ...  # noqa: N802
+
+
+def _with_bytes() -> _BytesPayload:
+    file = FileDescriptorProto()
+    payload_pb2.DESCRIPTOR.CopyToProto(file)
+    for field in file.message_type[0].field:
+        field.type = FieldDescriptorProto.TYPE_BYTES
+    pool = DescriptorPool()  # a pool of its own: in the default one the name is taken
+    pool.Add(file)
+    return cast("_BytesPayload", GetMessageClass(pool.FindMessageTypeByName("ephaptic_grpc.v1.Payload")))
+
+
+_Payload = _with_bytes()
+_parse = _Payload.FromString
+
+
+class MalformedPayloadError(ValueError):
+    """Bytes that are no Payload, or one that means nothing here. The message says why, without the content."""
+
+
+def pack(json: bytes) -> bytes:
+    """The message that carries one JSON value, or the arguments of a call."""
+    return _Payload(json=json).SerializeToString()
+
+
+def unpack(message: bytes) -> bytes:
+    """The JSON in a message; empty where it holds none.
+
+    Raises:
+        MalformedPayloadError: not a Payload, another content type than JSON, or a batch where one value is expected.
+    """
+    try:
+        payload = _parse(message)
+    except DecodeError:
+        raise MalformedPayloadError("the message is not an ephaptic_grpc.v1.Payload") from None
+    if payload.content_type and payload.content_type != b"application/json":
+        raise MalformedPayloadError("the content_type of a Payload must be empty or 'application/json'")
+    if payload.more:
+        raise MalformedPayloadError("a Payload has 'more' only in a stream, for callers that asked for batches")
+    return payload.json

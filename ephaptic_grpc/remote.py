@@ -1,0 +1,193 @@
+"""A service as its callers know it: what the asynchronous and the blocking client have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self, cast
+
+import grpc
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
+from ephaptic_grpc.payload import KIND_ASKED, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.procedure import Procedure
+from ephaptic_grpc.service import Service
+
+Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
+Pairs = tuple[tuple[str, str | bytes], ...]
+
+
+class _Keep:
+    def __repr__(self) -> str:
+        return "<as it is>"
+
+
+KEEP: Final = _Keep()
+"""Of ``with_options``: what isn't given stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are made: seconds to a call's deadline (None for none), and metadata that goes with each."""
+
+    timeout: float | None
+    metadata: Pairs
+
+    @classmethod
+    def of(cls, timeout: float | None, metadata: Metadata) -> Self:
+        pairs = cast(
+            "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
+        )
+        return cls(timeout, tuple((key.lower(), value) for key, value in pairs))  # HTTP/2 has no capitals here
+
+    def but(self, timeout: float | _Keep | None, metadata: Metadata | _Keep) -> Self:
+        changed = self if isinstance(timeout, _Keep) else replace(self, timeout=timeout)
+        if isinstance(metadata, _Keep):
+            return changed
+        added = self.of(None, metadata).metadata
+        keys = {key for key, _ in added}
+        return replace(changed, metadata=(*(pair for pair in self.metadata if pair[0] not in keys), *added))
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One remote function.
+
+    Attributes:
+        name: what the client calls it.
+        path: its RPC.
+        streams: whether it streams; None where only the server knows.
+        dump: arguments to JSON.
+        load: JSON to a value or an item.
+    """
+
+    name: str
+    path: str
+    streams: bool | None
+    dump: Callable[[tuple[Any, ...], dict[str, Any]], bytes]
+    load: Callable[[bytes], Any]
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The message of a call.
+
+        Raises:
+            TypeError: the function can't be called so.
+            PydanticSerializationError: JSON can't carry an argument.
+        """
+        try:
+            return pack(self.dump(args, kwargs))
+        except PydanticSerializationError as error:
+            error.add_note(f"in the arguments of {self.path}")
+            raise
+
+    def value(self, message: bytes) -> Any:
+        """What a message holds.
+
+        Raises:
+            CallError: INTERNAL, it isn't of the declared type.
+        """
+        try:
+            return self.load(unpack(message))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            place = "".join(f"[{step!r}]" for step in first["loc"])
+            reason = f"{place}: {first['msg']}" if place else first["msg"]
+        except MalformedPayloadError as error:
+            reason = str(error)
+        except ValueError:
+            reason = "it is not JSON"
+        raise CallError(grpc.StatusCode.INTERNAL, f"the reply of {self.path} doesn't fit its declared type: {reason}")
+
+
+class Remote:
+    """The functions of a service: all that a ``Service`` declares, or any at all where only its name is known."""
+
+    def __init__(self, service: Service | str) -> None:
+        if isinstance(service, str):
+            check_service_name(service)
+        elif not isinstance(service, Service):
+            raise TypeError(f"connect takes a Service or the name of one, not {service!r}")
+        self._service: Final = service
+
+    def method(self, name: str) -> Method:
+        """The function of this name.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        service = self._service
+        if isinstance(service, str):
+            try:
+                check_function_name(name)
+            except ValueError as error:
+                raise AttributeError(f"{name!r} can't be a function: {error}") from None
+            return Method(name, rpc_path(service, name), None, _dump_untyped, from_json)
+        procedures = service.procedures
+        if name not in procedures:
+            raise AttributeError(f"{service.name} has no function {name!r}{suggestion(name, procedures)}")
+        return _typed(procedures[name])
+
+    def method_of(self, function: Callable[..., Any]) -> Method:
+        """What a function was exposed as.
+
+        Raises:
+            LookupError: it isn't exposed on this service.
+            TypeError: this is a service known by its name only.
+        """
+        if isinstance(self._service, str):
+            raise TypeError("bind needs to know the types: connect with the Service instead of its name")
+        return _typed(self._service.procedure_of(function))
+
+
+class BaseClient(ABC):
+    """The functions of a service as attributes."""
+
+    def __init__(self, remote: Remote, options: Options) -> None:
+        self._remote = remote
+        self._options = options
+
+    @abstractmethod
+    def _callable(self, method: Method) -> Callable[..., Any]:
+        """What calls a remote function."""
+
+    @abstractmethod
+    def _with(self, options: Options) -> Self:
+        """The same client, connected by the same channel, with other options."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)  # of Python's own probing (copy, pickle, notebooks): no function has such a name
+        call = self._callable(self._remote.method(name))
+        vars(self)[name] = call  # found there from now on
+        return call
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function by its name: ``client.call("search", "x", k=3)`` is ``client.search("x", k=3)``."""
+        call = vars(self).get(name) or self.__getattr__(name)
+        return call(*args, **kwargs)
+
+    def with_options(self, *, timeout: float | _Keep | None = KEEP, metadata: Metadata | _Keep = KEEP) -> Self:
+        """The same client, over the same connection, for calls with other options.
+
+        Args:
+            timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
+            metadata: added to what goes with each call; a key that is there already is replaced.
+        """
+        return self._with(self._options.but(timeout, metadata))
+
+
+def asked(metadata: Pairs) -> Pairs:
+    """Metadata that also asks whether the function streams."""
+    return (*metadata, KIND_ASKED)
+
+
+def _typed(procedure: Procedure) -> Method:
+    return Method(procedure.name, procedure.path, procedure.streams, procedure.arguments.dump, procedure.value.load)
+
+
+def _dump_untyped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    if args and kwargs:
+        raise TypeError("this client doesn't know the parameters' names: pass all by position, or all by name")
+    return to_json(kwargs or args, bytes_mode="base64")

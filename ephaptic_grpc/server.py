@@ -1,0 +1,315 @@
+"""The grpc.aio edge: addresses, health, and the life of a server. How a function is called is invoke's business."""
+
+from __future__ import annotations  # grpc's classes are generic for type checkers only
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Never, Self
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio  # pyright: ignore[reportAttributeAccessIssue]  a variable
+
+from ephaptic_grpc import invoke
+from ephaptic_grpc.call import Call, enter_call
+from ephaptic_grpc.errors import ServiceError, status_of
+from ephaptic_grpc.limits import Limits
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.procedure import Procedure
+from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.threads import Threads
+
+logger = logging.getLogger("ephaptic_grpc")
+
+_SETTLING: Final = 0.1
+"""Seconds that a drain with nothing in flight allows for calls that are just arriving."""
+
+if TYPE_CHECKING:
+    _Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Server:
+    """Serves services over gRPC: ``async with Server(chat) as server: await server.wait()``.
+
+    Args:
+        services: what to serve; none means the default service, that of ``ephaptic_grpc.expose``.
+        host: the address to listen on. Loopback unless told otherwise.
+        port: 0 takes a free one; ``server.port`` says which.
+        grace: seconds that calls in flight have to finish when the server stops.
+        credentials: grpc's own, such as ``grpc.ssl_server_credentials(...)``; without them the port is plaintext.
+        limits: what the server allows.
+
+    Raises:
+        ValueError: a service is named twice.
+        ExposeError: an annotation of an exposed function names something that is not defined.
+    """
+
+    def __init__(
+        self,
+        *services: Service,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        grace: float = 5.0,
+        credentials: grpc.ServerCredentials | None = None,
+        limits: Limits = Limits(),  # noqa: B008  it is frozen
+    ) -> None:
+        self.services: Final = services or (default_service,)
+        names = [service.name for service in self.services]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a server has one service of a name: {', '.join(names)}")
+        self.host: Final = host
+        self.port = port
+        self._grace = grace
+        self._credentials = credentials
+        self._limits = limits
+        self._threads = Threads(limits.threads)
+        self._calls = _Calls()
+        self._paths = {
+            procedure.path: _method_handler(procedure, self._threads, self._calls)
+            for service in self.services
+            for procedure in service.procedures.values()
+        }
+        self._server: grpc.aio.Server | None = None
+        self._health = health_aio.HealthServicer()
+
+    @property
+    def address(self) -> str:
+        """Where clients connect to: ``127.0.0.1:50051``."""
+        return _address(self.host, self.port)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address can't be listened on; its ``errno`` says why.
+        """
+        # Made here, not in the constructor: grpc binds a server to the loop that is running.
+        server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),  # else two servers share a port without a word
+                ("grpc.max_receive_message_length", self._limits.request_bytes),
+            ]
+        )
+        server.add_generic_rpc_handlers((_Paths(self._paths), _health_handler(self._health)))
+        try:
+            if self._credentials is None:
+                self.port = server.add_insecure_port(self.address)
+            else:
+                self.port = server.add_secure_port(self.address, self._credentials)
+        except RuntimeError:
+            raise _why_not(self.host, self.port) from None
+        for service in self.services:
+            await self._health.set(service.name, health_pb2.HealthCheckResponse.SERVING)
+        await server.start()
+        self._server = server
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Drain: say NOT_SERVING, take no new calls, let those in flight finish for ``grace`` seconds (the
+        server's own grace where it is None), cancel the others, and wait for their clean-up.
+
+        Called again while it runs, it shortens the grace: ``stop(0)`` cancels what is in flight.
+        """
+        if self._server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        stopping = asyncio.ensure_future(self._server.stop(self._grace if grace is None else grace))
+        while not stopping.done():
+            idle = asyncio.ensure_future(self._calls.idle())
+            await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
+            # A call that has just arrived may not be counted yet.
+            await asyncio.wait((stopping,), timeout=_SETTLING)
+            if not self._calls and not stopping.done():
+                await self._server.stop(None)  # what is left are health watchers, who would wait for ever
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.idle(), self._limits.cleanup)
+        for path in self._calls.paths():
+            logger.error("%s ignored its cancellation and was left behind", path)
+        self._threads.close()
+
+    async def wait(self) -> None:
+        """Serve until SIGINT or SIGTERM comes, or ``stop`` is called; then drain. A second signal ends the grace.
+
+        Outside of the main thread no signal is listened to.
+        """
+        if self._server is None:
+            raise RuntimeError("the server has not been started: use 'async with' or 'await server.start()'")
+        loop = asyncio.get_running_loop()
+        signalled = asyncio.Event()
+        drains: set[asyncio.Task[None]] = set()
+
+        def on_signal() -> None:
+            drains.add(loop.create_task(self.stop(0 if signalled.is_set() else None)))
+            signalled.set()
+
+        restore = _on_signals(loop, on_signal)
+        try:
+            await self._server.wait_for_termination()
+            if drains:
+                await asyncio.gather(*drains)
+        finally:
+            restore()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+class _Calls:
+    """The calls in flight, counted until their functions have really ended."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._idle = asyncio.Event()
+        self.add = self._calls.add
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def discard(self, call: Call) -> None:
+        self._calls.discard(call)
+        if not self._calls:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        while self._calls:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def paths(self) -> list[str]:
+        return sorted(call.procedure.path for call in self._calls)
+
+
+class _Paths(grpc.GenericRpcHandler):
+    """One look-up by the exact path. grpc.aio slows down with each handler that is registered instead."""
+
+    def __init__(self, paths: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._paths: Final = paths
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._paths.get(handler_call_details.method)
+
+
+def _method_handler(procedure: Procedure, threads: Threads, calls: _Calls) -> grpc.RpcMethodHandler[Any, Any]:
+    # No (de)serialisers: what they raise, grpc.aio would tell the caller.
+    if procedure.streams:
+        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls))
+    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls))
+
+
+def _unary_handler(
+    procedure: Procedure, threads: Threads, calls: _Calls
+) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    run = invoke.unary(procedure, threads)
+
+    async def handle(message: bytes, context: _Context) -> bytes:
+        call = Call(procedure, context)
+        calls.add(call)
+        enter_call(call)
+        try:
+            return pack(await run(_arguments(message)))
+        except BaseException as error:
+            await _abort(error, procedure, context)
+        finally:
+            calls.discard(call)
+
+    return handle
+
+
+def _stream_handler(
+    procedure: Procedure, threads: Threads, calls: _Calls
+) -> Callable[[bytes, _Context], Awaitable[None]]:
+    run = invoke.stream(procedure, threads)
+
+    async def handle(message: bytes, context: _Context) -> None:
+        call = Call(procedure, context)
+        calls.add(call)
+        enter_call(call)
+        write = context.write
+        try:
+            if KIND_ASKED in (context.invocation_metadata() or ()):
+                await context.send_initial_metadata((KIND_STREAM,))
+            await run(_arguments(message), lambda json: write(pack(json)))
+        except BaseException as error:
+            await _abort(error, procedure, context)
+        finally:
+            calls.discard(call)
+
+    return handle
+
+
+def _arguments(message: bytes) -> bytes:
+    try:
+        return unpack(message)
+    except MalformedPayloadError as error:
+        raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+
+
+async def _abort(error: BaseException, procedure: Procedure, context: _Context) -> Never:
+    """End a call with the status that an exception means; always raises."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error  # the call itself was cancelled: nobody is there to be told
+    status = status_of(error, procedure.path)
+    await context.abort(status.code, status.message, status.trailing_metadata)
+
+
+def _health_handler(servicer: health_aio.HealthServicer) -> grpc.GenericRpcHandler:
+    request = health_pb2.HealthCheckRequest.FromString
+    response = health_pb2.HealthCheckResponse.SerializeToString
+    return grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health",
+        {
+            "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, request, response),
+            "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, request, response),
+        },
+    )
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _why_not(host: str, port: int) -> OSError:
+    """Why an address can't be listened on: grpc itself doesn't say."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        reason = "another program uses this port" if error.errno == errno.EADDRINUSE else error.strerror
+        return OSError(error.errno, f"can't listen on {_address(host, port)}: {reason}")
+    return OSError(errno.EIO, f"can't listen on {_address(host, port)}")
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call ``callback`` in the loop on SIGINT and SIGTERM; what comes back restores what was there before."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        try:
+            loop.add_signal_handler(number, callback)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
+
+    def restore() -> None:
+        for number, handler in before.items():
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+    return restore

@@ -1,0 +1,152 @@
+"""A service: the functions that were chosen to be called from outside, in the order in which they were exposed."""
+
+import inspect
+import sys
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, overload
+
+from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name
+from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, own_name
+from ephaptic_grpc.values import warn_of_text_bytes
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class _Exposed:
+    """A function whose annotations name what isn't defined yet, and where to look for it later."""
+
+    function: Callable[..., Any]
+    response_model: object
+    frame: types.FrameType
+
+
+class Service:
+    """A named collection of procedures.
+
+    Args:
+        name: package and name, such as ``chat.v1.ChatService``. It is a part of every path on the wire, so that
+            changing it breaks callers.
+
+    Raises:
+        ValueError: the name isn't of that form.
+    """
+
+    def __init__(self, name: str) -> None:
+        check_service_name(name)
+        self.name: Final = name
+        self._procedures: dict[str, Procedure | _Exposed] = {}
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name}: {', '.join(self._procedures) or 'nothing exposed'}>"
+
+    @overload
+    def expose(self, function: F, /) -> F: ...
+    @overload
+    def expose(self, /, *, name: str | None = None, response_model: object = None) -> Callable[[F], F]: ...
+
+    def expose(
+        self, function: F | None = None, /, *, name: str | None = None, response_model: object = None
+    ) -> F | Callable[[F], F]:
+        """Expose a function on this service: ``@service.expose`` or ``@service.expose(name=..., response_model=...)``.
+
+        The function itself comes back unchanged. One that returns a value becomes a unary RPC. A generator, or a
+        function annotated to return an iterator, becomes a server-streaming RPC; ``Iterable`` is one value.
+
+        Args:
+            function: a function, a bound method or a ``functools.partial``; synchronous or not.
+            name: what clients call it, in place of its own name.
+            response_model: the type of its value, or of each item, in place of what it is annotated with.
+
+        Raises:
+            ExposeError: it can't be exposed; the message says which function, which parameter, and what to do.
+                Where an annotation names something that is defined further down, its types are checked when
+                they are first needed: at the latest when a server starts.
+        """
+        # The caller's names may be needed for annotations: classes can be local to the function that exposes.
+        frame = sys._getframe(1)
+
+        def add(function: F) -> F:
+            self._expose(function, name, response_model, frame)
+            return function
+
+        return add if function is None else add(function)
+
+    @property
+    def procedures(self) -> Mapping[str, Procedure]:
+        """Every procedure by name, in the order of exposure.
+
+        Raises:
+            ExposeError: an annotation names something that is still not defined.
+        """
+        return {name: self._resolve(name) for name in self._procedures}
+
+    def procedure_of(self, function: Callable[..., Any]) -> Procedure:
+        """The procedure that a function was exposed as.
+
+        Raises:
+            LookupError: it isn't exposed on this service.
+        """
+        for procedure in self.procedures.values():
+            if procedure.function == function:
+                return procedure
+        raise LookupError(f"{_shown(function)} is not exposed on {self.name}")
+
+    def _expose(
+        self, function: Callable[..., Any], name: str | None, response_model: object, frame: types.FrameType
+    ) -> None:
+        try:
+            check_function(function)
+            called = own_name(function) if name is None else name
+            check_function_name(called)
+            for other in self._procedures:
+                if rpc_name(other) == rpc_name(called):
+                    raise ExposeError(
+                        f"its RPC would be {rpc_name(called)}, as is that of {other!r}: pass expose(name=...)"
+                    )
+        except (ExposeError, ValueError) as error:
+            raise self._refusal(function, error) from None
+        self._procedures[called] = _Exposed(function, response_model, frame)
+        try:
+            self._resolve(called, stacklevel=4)
+        except ExposeError as error:
+            if not isinstance(error.__cause__, NameError):
+                del self._procedures[called]
+                raise
+
+    def _resolve(self, name: str, stacklevel: int = 3) -> Procedure:
+        exposed = self._procedures[name]
+        if isinstance(exposed, Procedure):
+            return exposed
+        function = exposed.function
+        try:
+            procedure = inspect_function(function, self.name, name, exposed.response_model, exposed.frame.f_locals)
+        except ExposeError as error:
+            raise self._refusal(function, error) from error.__cause__
+        except NameError as error:
+            raise self._refusal(function, f"its annotations name what is not defined: {error}") from error
+        self._procedures[name] = procedure
+        for schema in (procedure.arguments.schema, procedure.value.schema):
+            warn_of_text_bytes(schema, f"{self.name}, {_shown(function)}", stacklevel)
+        return procedure
+
+    def _refusal(self, function: object, reason: object) -> ExposeError:
+        return ExposeError(f"{_shown(function)} can't be exposed on {self.name}: {reason}")
+
+
+def _shown(function: object) -> str:
+    """``search (app.py:12)``"""
+    target = inspect.unwrap(function) if callable(function) else function
+    target = getattr(target, "func", target)
+    name = getattr(target, "__qualname__", None) or repr(function)
+    code = getattr(target, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+
+
+default_service: Final = Service("functions.v1.FunctionsService")
+"""Where functions go that are exposed without naming a service."""
+
+expose: Final = default_service.expose

@@ -1,0 +1,162 @@
+"""The blocking client, for scripts and notebooks: ``connect_sync("localhost:50051", chat).add(1, 2)``."""
+
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+import grpc
+
+from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.payload import KIND_STREAM
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Remote, asked
+from ephaptic_grpc.service import Service, default_service
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def connect_sync(
+    target: str,
+    service: Service | str = default_service,
+    *,
+    timeout: float | None = None,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
+) -> "SyncClient":
+    """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
+    channel = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
+    return SyncClient(channel, Remote(service), Options.of(timeout, metadata))
+
+
+class SyncStream(Iterator[T], Generic[T]):
+    """The items of one call, as they arrive: ``for item in client.ticker()``.
+
+    Leaving the loop early (``break``, an exception) cancels the call, and so does dropping the stream: the generator
+    on the server stops.
+
+    Raises:
+        CallError: from the loop, when the call fails; items that came before have been given.
+    """
+
+    def __init__(self, call: Any, method: Method) -> None:
+        self._call = call
+        self._method = method
+
+    def __iter__(self) -> Iterator[T]:  # noqa: PYI034  not self: see _SyncItems
+        return _SyncItems(self)
+
+    def __next__(self) -> T:
+        try:
+            message = next(self._call)
+        except grpc.RpcError as error:
+            raise CallError.of(error) from None
+        try:
+            value: T = self._method.value(message)
+        except BaseException:
+            self.cancel()
+            raise
+        return value
+
+    def cancel(self) -> None:
+        """End the call, from any thread; a loop over it raises CallError with CANCELLED."""
+        self._call.cancel()
+
+    close = cancel  # for contextlib.closing
+
+    def __del__(self) -> None:
+        if hasattr(self, "_call"):
+            self._call.cancel()
+
+
+class _SyncItems(Iterator[T]):
+    """One loop over a stream. It is dropped when the loop is left, however: that ends the call."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: SyncStream[T]) -> None:
+        self._stream = stream
+
+    def __next__(self) -> T:
+        return self._stream.__next__()
+
+    def __del__(self) -> None:
+        self._stream.cancel()
+
+
+class SyncClient(BaseClient):
+    """The functions of a service as attributes: a value, or a ``SyncStream``, for each call.
+
+    Every call raises CallError when it fails, and TypeError where the function can't be called so.
+    """
+
+    def __init__(self, channel: grpc.Channel, remote: Remote, options: Options) -> None:
+        super().__init__(remote, options)
+        self._channel = channel
+
+    @overload
+    def bind(self, function: Callable[P, AsyncIterable[T]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, AsyncIterable[T]]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, Iterator[T]]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, T]: ...
+    @overload
+    def bind(self, function: Callable[P, Iterator[T]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, T], /) -> Callable[P, T]: ...
+
+    def bind(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """An exposed function, called remotely, with its own parameters and result: ``client.bind(add)(1, 2)``.
+
+        Raises:
+            LookupError: the function isn't exposed on this service.
+            TypeError: the client knows the service by its name only.
+        """
+        return self._callable(self._remote.method_of(function))
+
+    def close(self) -> None:
+        """Close the connection, and with it every call and every client made by ``with_options``."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _with(self, options: Options) -> Self:
+        return type(self)(self._channel, self._remote, options)
+
+    def _callable(self, method: Method) -> Callable[..., Any]:
+        timeout, metadata = self._options.timeout, self._options.metadata
+        request = method.request
+        call_unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
+        call_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
+
+        def unary(*args: Any, **kwargs: Any) -> Any:
+            message = request(args, kwargs)
+            try:
+                reply = call_unary(message, timeout=timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                raise CallError.of(error) from None
+            return method.value(reply)
+
+        def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:
+            message = request(args, kwargs)
+            return SyncStream(call_stream(message, timeout=timeout, metadata=metadata), method)
+
+        def either(*args: Any, **kwargs: Any) -> Any:
+            message = request(args, kwargs)
+            call = call_stream(message, timeout=timeout, metadata=asked(metadata))
+            items: SyncStream[Any] = SyncStream(call, method)
+            if KIND_STREAM in tuple(call.initial_metadata() or ()):
+                return items
+            values = list(items)
+            if len(values) != 1:
+                raise CallError(grpc.StatusCode.INTERNAL, f"{method.path} gave {len(values)} values instead of one")
+            return values[0]
+
+        return either if method.streams is None else stream if method.streams else unary
