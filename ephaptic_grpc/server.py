@@ -5,6 +5,7 @@ from __future__ import annotations  # grpc's classes are generic for type checke
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import threading
@@ -98,13 +99,11 @@ class Server:
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), _health_handler(self._health)))
-        try:
-            if self._credentials is None:
-                self.port = server.add_insecure_port(self.address)
-            else:
-                self.port = server.add_secure_port(self.address, self._credentials)
-        except RuntimeError:
-            raise _why_not(self.host, self.port) from None
+        _check_address(self.host, self.port)
+        if self._credentials is None:
+            self.port = server.add_insecure_port(self.address)
+        else:
+            self.port = server.add_secure_port(self.address, self._credentials)
         for service in self.services:
             await self._health.set(service.name, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
@@ -282,17 +281,18 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _why_not(host: str, port: int) -> OSError:
-    """Why an address can't be listened on: grpc itself doesn't say."""
+def _check_address(host: str, port: int) -> None:
+    """Raise OSError where an address can't be listened on: grpc itself doesn't say why, and logs more than it says."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":  # as grpc does; elsewhere it means that a port can be taken twice
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
     except OSError as error:
         reason = "another program uses this port" if error.errno == errno.EADDRINUSE else error.strerror
-        return OSError(error.errno, f"can't listen on {_address(host, port)}: {reason}")
-    return OSError(errno.EIO, f"can't listen on {_address(host, port)}")
+        raise OSError(error.errno, f"can't listen on {_address(host, port)}: {reason}") from None
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

@@ -76,6 +76,11 @@ class Service:
         return add if function is None else add(function)
 
     @property
+    def exposes_anything(self) -> bool:
+        """Whether a function was exposed here."""
+        return bool(self._procedures)
+
+    @property
     def procedures(self) -> Mapping[str, Procedure]:
         """Every procedure by name, in the order of exposure.
 

@@ -1,0 +1,296 @@
+"""The command ``ephaptic-grpc``: the only code here that writes files or starts processes."""
+
+import asyncio
+import importlib
+import importlib.util
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import grpc
+import typer
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest
+from pydantic_core import from_json, to_json
+
+from ephaptic_grpc.codegen.proto import described, proto_files
+from ephaptic_grpc.codegen.stubs import python_stubs
+from ephaptic_grpc.errors import CallError, ExposeError
+from ephaptic_grpc.names import check_service_name, rpc_path, suggestion
+from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
+from ephaptic_grpc.server import Server
+from ephaptic_grpc.service import Service, default_service
+
+_FAILED: Final = 1
+_MISUSED: Final = 2
+_INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="ephaptic-grpc",
+    help="Call Python functions, and stream from Python generators, over gRPC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Modules = Annotated[
+    list[str],
+    typer.Argument(metavar="MODULE[:SERVICE]...", help="What to import, such as 'chat' or 'app.rpc:chat'."),
+]
+
+
+class Loop(StrEnum):
+    """An event loop."""
+
+    auto = "auto"
+    asyncio = "asyncio"
+    uvloop = "uvloop"
+
+
+@app.command()
+def serve(
+    modules: Modules,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
+    reload: Annotated[bool, typer.Option("--reload", help="Start again when a Python file changes.")] = False,
+    loop: Annotated[Loop, typer.Option(help="The event loop; auto is uvloop where it is installed.")] = Loop.auto,
+) -> None:
+    """Serve what modules expose.
+
+    A module alone serves every service that is found in it: ephaptic-grpc serve chat
+    """
+    if not reload:
+        _serve(modules, host, port, loop)
+        return
+    import watchfiles  # here, since nothing else needs it
+
+    _say(f"Watching {Path.cwd()} for changes.")
+    watchfiles.run_process(
+        Path.cwd(),
+        target=_serve,
+        args=(modules, host, port, loop),
+        watch_filter=watchfiles.PythonFilter(),
+        callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
+        sigint_timeout=10,
+    )
+
+
+@app.command("list")
+def list_(modules: Modules) -> None:
+    """List the functions that modules expose: their signatures, their paths, what they say of themselves."""
+    for service in _load(modules):
+        print(service.name)
+        for procedure in service.procedures.values():
+            print(f"  {described(procedure)}")
+            print(f"      {procedure.path}")
+            if procedure.doc:
+                print(f"      {procedure.doc.splitlines()[0]}")
+
+
+@app.command()
+def call(
+    target: Annotated[str, typer.Argument(help="Where the server is, such as localhost:50051.")],
+    method: Annotated[str, typer.Argument(help="Service and function, such as chat.v1.ChatService/ai_response.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[JSON | name=text name:=json ...]", help="One JSON object or array, or arguments by name."
+        ),
+    ] = None,
+) -> None:
+    """Call a function of a server that runs: a value is printed as JSON, a stream as JSON Lines as items arrive.
+
+    \b
+    ephaptic-grpc call localhost:50051 chat.v1.ChatService/ai_response message="What is a generator?"
+    ephaptic-grpc call localhost:50051 chat.v1.ChatService/system_load '{"interval": 0.5}'
+    """
+    service, _, function = method.rpartition("/" if "/" in method else ".")
+    try:
+        check_service_name(service.removeprefix("/"))
+    except ValueError:
+        _fail(
+            f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", _MISUSED
+        )
+    request = pack(_arguments(arguments or []))
+    try:
+        asyncio.run(_print_items(target, rpc_path(service.removeprefix("/"), function), request))
+    except CallError as error:
+        _fail("\n".join([str(error), *_details(error)]))
+    except MalformedPayloadError as error:
+        _fail(f"{method} is not served by ephaptic_grpc: {error}")
+    except BrokenPipeError:  # of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command("compile")
+def compile_(
+    modules: Modules,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],
+    stubs: Annotated[bool, typer.Option("--stubs", help="Write Python stubs as well (by grpcio-tools).")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 where the files differ.")] = False,
+) -> None:
+    """Write the .proto files of services, for any language's protoc, and Python stubs if asked for.
+
+    ephaptic-grpc compile chat -o stubs --stubs
+    """
+    try:
+        files = proto_files(_load(modules))
+        if stubs:
+            files |= python_stubs(files)
+    except (ValueError, RuntimeError) as error:
+        _fail(str(error))
+    differing = [path for path, text in files.items() if _read(output / path) != text]
+    if check:
+        for path in differing:
+            print(f"{output / path} {'differs' if (output / path).exists() else 'is missing'}")
+        if differing:
+            _fail(f"{len(differing)} of {len(files)} files are not what the code says: run compile without --check")
+        return
+    for path in differing:
+        _write(output / path, files[path])
+        print(f"wrote {output / path}")
+    if not differing:
+        print(f"{output} is up to date")
+
+
+def main() -> None:
+    """Run the command line; of ``python -m ephaptic_grpc``, too."""
+    try:
+        app(prog_name="ephaptic-grpc")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _serve(modules: list[str], host: str, port: int, loop: Loop) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    services = _load(modules)
+    try:
+        server = Server(*services, host=host, port=port)
+        with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+            runner.run(_run(server))
+    except (OSError, ValueError, ExposeError) as error:
+        _fail(error.args[1] if isinstance(error, OSError) else str(error))
+
+
+async def _run(server: Server) -> None:
+    async with server:
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        for service in server.services:
+            _say(f"Serving {service.name}: {', '.join(service.procedures) or 'no functions'}")
+        _say(f"on {server.address} ({loop}). Ctrl-C stops.")
+        await server.wait()
+
+
+def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if loop is Loop.asyncio or (loop is Loop.auto and importlib.util.find_spec("uvloop") is None):
+        return None
+    try:
+        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    except ImportError:
+        _fail("uvloop is not installed: it has no wheel for this platform, or was left out. Use --loop asyncio")
+
+
+def _load(modules: list[str]) -> list[Service]:
+    """The services that ``MODULE`` or ``MODULE:SERVICE`` name, each once."""
+    if "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    services: list[Service] = []
+    for target in modules:
+        name, _, attribute = target.partition(":")
+        module = _import(name)
+        found = {key: value for key, value in vars(module).items() if isinstance(value, Service)}
+        if attribute and attribute not in found:
+            _fail(f"{name} has no service {attribute!r}{suggestion(attribute, found)}")
+        chosen = [found[attribute]] if attribute else [*found.values(), default_service]
+        services += [service for service in dict.fromkeys(chosen) if service not in services]
+    exposing = [service for service in services if service is not default_service or service.exposes_anything]
+    if not exposing:
+        _fail(f"{', '.join(modules)} exposes nothing: put @expose on a function, or make a Service")
+    return exposing
+
+
+def _import(name: str) -> Any:
+    if name.endswith(".py") or os.sep in name:
+        dotted = ".".join(Path(name).with_suffix("").parts)
+        _fail(f"{name!r} is a file: name the module, such as {dotted!r}", _MISUSED)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports one that isn't
+        _fail(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones")
+    except ExposeError as error:
+        _fail(str(error))
+
+
+def _arguments(given: list[str]) -> bytes:
+    """The JSON of the arguments on a command line."""
+    if len(given) == 1 and given[0].lstrip()[:1] in ("{", "["):
+        try:
+            from_json(given[0])
+        except ValueError as error:
+            _fail(f"bad JSON: {error}", _MISUSED)
+        return given[0].encode()
+    named = {}
+    for argument in given:
+        found = re.fullmatch(r"([^\W\d]\w*)(:?=)(.*)", argument, re.DOTALL)
+        if found is None:
+            _fail(f"{argument!r} is neither name=text, name:=json, nor a JSON object or array", _MISUSED)
+        name, kind, text = found.groups()
+        try:
+            named[name] = from_json(text) if kind == ":=" else text
+        except ValueError as error:
+            _fail(f"bad JSON in {name}: {error}", _MISUSED)
+    return to_json(named)
+
+
+async def _print_items(target: str, path: str, request: bytes) -> None:
+    async with grpc.aio.insecure_channel(target) as channel:
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+        try:
+            async for message in method(request):
+                sys.stdout.buffer.write(unpack(message) + b"\n")
+                sys.stdout.buffer.flush()
+        except grpc.RpcError as error:
+            raise CallError.of(error) from None
+
+
+def _details(error: CallError) -> list[str]:
+    lines = []
+    for detail in error.details:
+        if isinstance(detail, BadRequest):
+            lines += [f"  {violation.field}: {violation.description}" for violation in detail.field_violations]
+        elif isinstance(detail, Message):
+            lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
+        else:
+            lines.append(f"  {to_json(detail).decode()}")
+    return lines
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text("utf-8") if path.is_file() else None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8", newline="\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _fail(text: str, code: int = _FAILED) -> NoReturn:
+    _say(f"error: {text}")
+    raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""Text from services: pure functions. The command line writes it."""
