@@ -138,8 +138,9 @@ def compile_(
 
     ephaptic-grpc compile chat -o stubs --stubs
     """
+    services = _load(modules)
     try:
-        files = proto_files(_load(modules))
+        files = proto_files(services)
         if stubs:
             files |= python_stubs(files)
     except (ValueError, RuntimeError) as error:
@@ -173,8 +174,10 @@ def _serve(modules: list[str], host: str, port: int, loop: Loop) -> None:
         server = Server(*services, host=host, port=port)
         with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
             runner.run(_run(server))
-    except (OSError, ValueError, ExposeError) as error:
-        _fail(error.args[1] if isinstance(error, OSError) else str(error))
+    except OSError as error:
+        _fail(error.strerror or str(error))
+    except ValueError as error:
+        _fail(str(error))
 
 
 async def _run(server: Server) -> None:
@@ -211,6 +214,11 @@ def _load(modules: list[str]) -> list[Service]:
     exposing = [service for service in services if service is not default_service or service.exposes_anything]
     if not exposing:
         _fail(f"{', '.join(modules)} exposes nothing: put @expose on a function, or make a Service")
+    try:
+        for service in exposing:
+            _ = service.procedures  # whose types may not have been defined when they were exposed
+    except ExposeError as error:
+        _fail(str(error))
     return exposing
 
 

@@ -1,6 +1,6 @@
 """Ask the chat of examples/chat.py, and print its answer as it comes.
 
-    python -m examples.ask localhost:50051 "How do I write a lambda?"
+python -m examples.ask localhost:50051 "How do I write a lambda?"
 """
 
 import asyncio

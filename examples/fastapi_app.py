@@ -2,9 +2,10 @@
 
     uvicorn examples.fastapi_app:app
 
-HTTP is on uvicorn's port, gRPC on 50051. Both stop together.
+HTTP is on uvicorn's port, gRPC on 50051 or that of GRPC_PORT. Both stop together.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -35,7 +36,7 @@ async def place(order: Order) -> int:
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    async with Server(orders):
+    async with Server(orders, port=int(os.environ.get("GRPC_PORT", "50051"))):
         yield
 
 

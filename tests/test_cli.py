@@ -1,0 +1,293 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+APP = """
+    import asyncio
+    from typing import Annotated, AsyncIterator
+    import grpc
+    from pydantic import BaseModel, Field
+    from ephaptic_grpc import Service, ServiceError
+
+    shop = Service("shop.v1.ShopService")
+
+    class Order(BaseModel):
+        item: str
+        quantity: Annotated[int, Field(ge=1)] = 1
+
+    @shop.expose
+    async def place(order: Order, note: str = "") -> str:
+        "Place an order."
+        if order.item == "unicorn":
+            raise ServiceError(grpc.StatusCode.NOT_FOUND, "there are no unicorns", details={"item": order.item})
+        return f"{order.quantity} x {order.item}{note}"
+
+    @shop.expose
+    async def count(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "shop.py").write_text(textwrap.dedent(APP))
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ephaptic_grpc", *arguments], cwd=folder, capture_output=True, text=True, **options
+    )
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, stop: int = signal.SIGTERM) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of a server that listens, and its process, which ends with the block, and well."""
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            yield next_address(server), server
+            server.send_signal(stop)
+            assert server.wait(15) == 0
+        finally:
+            server.kill()
+
+
+def next_address(server: subprocess.Popen[str]) -> str:
+    said = []
+    for line in server.stderr:
+        said.append(line)
+        if found := re.match(r"on (\S+) ", line):
+            return found[1]
+    raise AssertionError("".join(said))
+
+
+@pytest.fixture
+def address(folder):
+    with serving(folder, "shop") as (address, _):
+        yield address
+
+
+METHOD = "shop.v1.ShopService/place"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        ([METHOD, '{"order": {"item": "tea"}}'], '"1 x tea"\n'),
+        ([METHOD, '[{"item": "tea"}, "!"]'], '"1 x tea!"\n'),
+        ([METHOD, 'order:={"item": "tea", "quantity": 2}', "note==é"], '"2 x tea=é"\n'),
+        (["shop.v1.ShopService.place", 'order:={"item": "tea"}'], '"1 x tea"\n'),
+        (["/shop.v1.ShopService/Place", 'order:={"item": "tea"}'], '"1 x tea"\n'),
+        (["shop.v1.ShopService/count", "to:=3"], "0\n1\n2\n"),
+        (["shop.v1.ShopService/count", "to:=0"], ""),
+    ],
+)
+def test_call_prints_json_a_line_for_each_value(folder, address, arguments, printed):
+    result = run(folder, "call", address, *arguments)
+    assert (result.stdout, result.stderr, result.returncode) == (printed, "", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (
+            [METHOD, '{"order": {"item": 3}}'],
+            "error: INVALID_ARGUMENT: bad arguments: order.item: Input should be a valid string\n"
+            "  order.item: Input should be a valid string\n",
+            1,
+        ),
+        (
+            [METHOD, '{"order": {"item": "unicorn"}}'],
+            'error: NOT_FOUND: there are no unicorns\n  {"item":"unicorn"}\n',
+            1,
+        ),
+        (["shop.v1.ShopService/sell"], "error: UNIMPLEMENTED: Method not found!\n", 1),
+        ([METHOD, '{"order": '], "error: bad JSON: EOF while parsing a value at line 1 column 10\n", 2),
+        ([METHOD, "order:=tea"], "error: bad JSON in order: expected ident at line 1 column 2\n", 2),
+        ([METHOD, "tea"], "error: 'tea' is neither name=text, name:=json, nor a JSON object or array\n", 2),
+        (
+            ["place"],
+            "error: a method is a service and a function, such as chat.v1.ChatService/ai_response, not 'place'\n",
+            2,
+        ),
+    ],
+)
+def test_call_says_what_is_wrong_and_exits_with_an_error(folder, address, arguments, said, code):
+    result = run(folder, "call", address, *arguments)
+    assert (result.stdout, result.stderr, result.returncode) == ("", said, code)
+
+
+def test_call_of_a_server_that_is_not_there(folder):
+    result = run(folder, "call", "127.0.0.1:1", METHOD)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: UNAVAILABLE: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_call_shows_items_as_they_arrive_and_stops_with_its_reader(folder):
+    (folder / "slow.py").write_text(
+        textwrap.dedent("""
+            import asyncio
+            from ephaptic_grpc import expose
+
+            @expose
+            async def forever():
+                try:
+                    while True:
+                        yield "tick"
+                        await asyncio.sleep(0.01)
+                finally:
+                    print("stopped", flush=True)
+        """)
+    )
+    command = [sys.executable, "-m", "ephaptic_grpc", "call"]
+    with serving(folder, "slow", stop=signal.SIGINT) as (address, server):
+        caller = subprocess.Popen(
+            [*command, address, "functions.v1.FunctionsService/forever"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with caller:
+            assert caller.stdout.readline() == '"tick"\n'
+            caller.stdout.close()  # as `head -1` does
+            assert caller.wait(10) == 0
+            assert caller.stderr.read() == ""
+        assert server.stdout.readline() == "stopped\n"
+
+
+def test_list_shows_what_a_module_exposes(folder):
+    assert run(folder, "list", "shop").stdout == textwrap.dedent("""\
+        shop.v1.ShopService
+          place(order: Order, note: str = ...) -> str
+              /shop.v1.ShopService/Place
+              Place an order.
+          count(to: int) -> stream of int
+              /shop.v1.ShopService/Count
+    """)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "nothing"], "there is no module 'nothing' here"),
+        (["serve", "shop.py"], "'shop.py' is a file: name the module, such as 'shop'"),
+        (["list", "shop:ship"], "shop has no service 'ship' (did you mean 'shop'?)"),
+        (["list", "empty"], "empty exposes nothing: put @expose on a function, or make a Service"),
+        (["list", "bad"], "first (%s:4) can't be exposed on functions.v1.FunctionsService: a name that begins"),
+        (["list", "late"], "its annotations name what is not defined: name 'Missing' is not defined"),
+        (["compile", "late", "-o", "out"], "its annotations name what is not defined: name 'Missing' is not defined"),
+        (["serve", "shop", "--host", "192.0.2.1"], "can't listen on 192.0.2.1:50051: "),
+    ],
+)
+def test_what_cannot_be_loaded_or_served_is_said_in_one_line(folder, arguments, said):
+    (folder / "empty.py").write_text("")
+    (folder / "bad.py").write_text("\nfrom ephaptic_grpc import expose\n\n@expose\ndef _first(): ...\n")
+    (folder / "late.py").write_text("from ephaptic_grpc import expose\n@expose\ndef late(x: 'Missing'): ...\n")
+    result = run(folder, *arguments)
+    assert result.returncode in (1, 2)
+    assert result.stdout == ""
+    said = said.replace("first (%s", f"_first ({folder / 'bad.py'}")
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_module_that_fails_shows_its_own_traceback(folder):
+    (folder / "broken.py").write_text("import shop\nimport nowhere\n")
+    result = run(folder, "list", "broken")
+    assert result.returncode == 1
+    assert "No module named 'nowhere'" in result.stderr
+    assert "broken.py" in result.stderr
+
+
+def test_a_port_that_is_taken_is_said(folder, address):
+    result = run(folder, "serve", "shop", "--port", address.rpartition(":")[2])
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: can't listen on {address}: another program uses this port\n",
+    )
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_serve_takes_several_modules_and_a_loop(folder, loop):
+    (folder / "more.py").write_text(
+        "from ephaptic_grpc import Service, expose\n"
+        "one = Service('one.v1.OneService')\n"
+        "two = Service('two.v1.TwoService')\n"
+        "@one.expose\n@two.expose\n@expose\ndef number() -> int: return 7\n"
+        "@one.expose\ndef loop() -> str: return 'threads have none'\n"
+    )
+    with serving(folder, "more:one", "shop", "--loop", loop) as (address, _):
+        assert run(folder, "call", address, "one.v1.OneService/number").stdout == "7\n"
+        assert run(folder, "call", address, "two.v1.TwoService/number").returncode == 1
+        assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "0\n"
+
+
+def test_reload_serves_what_changed(folder):
+    with serving(folder, "shop", "--reload", stop=signal.SIGINT) as (address, server):
+        assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "0\n"
+        (folder / "shop.py").write_text(textwrap.dedent(APP).replace("yield number", "yield number + 41"))
+        address = next_address(server)
+        assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "41\n"
+
+
+def test_compile_writes_once_and_check_tells_when_it_must_be_done_again(folder):
+    first = run(folder, "compile", "shop", "-o", "out")
+    assert first.stdout == "wrote out/shop/v1/shop.proto\nwrote out/ephaptic_grpc/v1/payload.proto\n"
+    assert run(folder, "compile", "shop", "-o", "out").stdout == "out is up to date\n"
+    assert run(folder, "compile", "shop", "-o", "out", "--check").returncode == 0
+    (folder / "shop.py").write_text(textwrap.dedent(APP).replace("def count", "def count_up"))
+    changed = run(folder, "compile", "shop", "-o", "out", "--check")
+    assert changed.returncode == 1
+    assert changed.stdout == "out/shop/v1/shop.proto differs\n"
+    assert "CountUp" not in (folder / "out/shop/v1/shop.proto").read_text()
+
+
+def test_stubs_call_a_server_with_plain_json(folder, address):
+    """Beside a module of the package's name, and beside the package."""
+    assert run(folder, "compile", "shop", "-o", "stubs", "--stubs").returncode == 0
+    code = f"""
+        import json
+        import grpc
+        import shop  # the module
+        from stubs.shop.v1 import payload_pb2, shop_pb2_grpc
+
+        with grpc.insecure_channel({address!r}) as channel:
+            stub = shop_pb2_grpc.ShopServiceStub(channel)
+            reply = stub.Place(payload_pb2.Payload(json=json.dumps({{"order": {{"item": "tea"}}}})))
+            items = stub.Count(payload_pb2.Payload(json="[3]"))
+            print(json.loads(reply.json), [json.loads(item.json) for item in items])
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (result.stdout, result.stderr) == ("1 x tea [0, 1, 2]\n", "")
+
+
+def test_help_teaches(folder):
+    for command in ([], ["serve"], ["call"], ["list"], ["compile"]):
+        result = run(folder, *command, "--help", env={**os.environ, "COLUMNS": "200"})
+        assert result.returncode == 0
+    assert "name:=json" in run(folder, "call", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+
+
+def test_output_is_json_lines_whatever_the_value(folder):
+    (folder / "odd.py").write_text(
+        "from ephaptic_grpc import expose\n@expose\ndef odd(): return {'text': 'a\\nb\\u2028c', 'none': None}\n"
+    )
+    with serving(folder, "odd") as (address, _):
+        line = run(folder, "call", address, "functions.v1.FunctionsService/odd").stdout
+    assert line.count("\n") == 1
+    assert json.loads(line) == {"text": "a\nb\u2028c", "none": None}
