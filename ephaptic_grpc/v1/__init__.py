@@ -1,0 +1,1 @@
+"""The generated messages; scripts/protos makes them."""
