@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from pydantic_core import SchemaSerializer, SchemaValidator, to_json
+from pydantic_core import CoreConfig, SchemaSerializer, SchemaValidator, to_json
 
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.values import CORE_CONFIG, parameters_schema, split_definitions, with_definitions
@@ -17,6 +17,9 @@ _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _REST = inspect.Parameter.VAR_POSITIONAL
 _NAMED_REST = inspect.Parameter.VAR_KEYWORD
+
+# A float that is no number is for the server to refuse: null could be taken for None.
+_DUMP_CONFIG = CoreConfig(**CORE_CONFIG, ser_json_inf_nan="constants")
 
 
 class Arguments:
@@ -42,7 +45,7 @@ class Arguments:
                 "(no '/' and no *args), or every one by position (no '*' and no **kwargs)"
             )
         self._as_object = not by_position
-        self.schema = _read(parameters)
+        self.schema = _at_once(_read(parameters))
         self._validate = SchemaValidator(self.schema, CORE_CONFIG)
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
@@ -52,14 +55,14 @@ class Arguments:
         definitions, arguments = split_definitions(self.schema)
 
         def serialiser(schema: Any) -> Callable[[object], bytes]:
-            whole = SchemaSerializer(with_definitions(schema, definitions), CORE_CONFIG)
-            # A value of another type goes as what it is: whether it fits is for the server to say.
-            return partial(whole.to_json, by_alias=True, warnings=False)
+            whole = SchemaSerializer(with_definitions(schema, definitions), _DUMP_CONFIG)
+            # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
+            # leaves out what the server computes itself.
+            return partial(whole.to_json, by_alias=True, round_trip=True, warnings=False)
 
         self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
         for schema in arguments["arguments_schema"]:
-            key = to_json(schema.get("alias", schema["name"])) + b":"
-            self._dump[schema["name"]] = (key, serialiser(schema["schema"]))
+            self._dump[schema["name"]] = _key(schema["name"], schema.get("alias")), serialiser(schema["schema"])
         rest, named_rest = arguments.get("var_args_schema"), arguments.get("var_kwargs_schema")
         self._dump_rest = serialiser(rest) if rest else None
         self._dump_named_rest = _named_rest(named_rest, serialiser) if named_rest else None
@@ -97,7 +100,7 @@ class Arguments:
                 if self._dump_named_rest is None:
                     self._signature.bind(*args, **kwargs)  # raises
                     raise AssertionError(name)
-                dump = to_json(name) + b":", self._dump_named_rest(name)
+                dump = self._dump_named_rest(name)
             members.append(dump[0] + dump[1](value))
         return b"{" + b",".join(members) + b"}"
 
@@ -112,14 +115,27 @@ class Arguments:
         return b"[" + b",".join(elements) + b"]"
 
 
+def _key(name: str, alias: Any) -> bytes:
+    """What an argument is called in JSON: by its alias, the first of several, or by its own name."""
+    if isinstance(alias, list):  # of paths, or one path
+        paths = alias if isinstance(alias[0], list) else [alias]
+        alias = next((path[0] for path in paths if len(path) == 1), None)
+        if alias is None:
+            raise ExposeError(f"{name!r} is read from inside of another argument (AliasPath): give it an alias")
+    return to_json(alias or name) + b":"
+
+
 def _named_rest(schema: Any, serialiser: Callable[[Any], Callable[[object], bytes]]) -> Callable[[str], Any]:
     """How ``**kwargs`` are sent: all of one type, or each as its ``Unpack[TypedDict]`` says."""
     if schema["type"] == "typed-dict":
-        fields = {name: serialiser(field["schema"]) for name, field in schema["fields"].items()}
+        fields = {
+            name: (_key(name, field.get("validation_alias")), serialiser(field["schema"]))
+            for name, field in schema["fields"].items()
+        }
         anything = partial(to_json, bytes_mode="base64")
-        return lambda name: fields.get(name, anything)
+        return lambda name: fields.get(name) or (_key(name, None), anything)
     dump = serialiser(schema)
-    return lambda _: dump
+    return lambda name: (_key(name, None), dump)
 
 
 def _read(parameters: list[inspect.Parameter]) -> Any:
@@ -136,6 +152,19 @@ def _read(parameters: list[inspect.Parameter]) -> Any:
             f"Pydantic can't read the type of parameter {name!r}, {_shown(annotation)}: use a type that JSON can "
             f"carry, or teach it to Pydantic with Annotated[...] ({str(error).splitlines()[0]})"
         ) from error
+
+
+def _at_once(arguments: Any) -> Any:
+    """Iterables as lists. Pydantic makes an iterator of an ``Iterable``, and would check its items while the function
+    runs: too late for bad ones to be bad arguments.
+    """
+    for argument in split_definitions(arguments)[1]["arguments_schema"]:
+        schema = argument["schema"]
+        while schema["type"] in ("default", "nullable"):
+            schema = schema["schema"]
+        if schema["type"] == "generator":
+            schema["type"] = "list"
+    return arguments
 
 
 def _shown(annotation: Any) -> str:

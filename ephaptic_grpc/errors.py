@@ -9,6 +9,7 @@
 Nothing else that a function raises is told to the caller: it is logged under an id, and the caller gets the id.
 """
 
+import copyreg
 import logging
 import secrets
 from collections.abc import Iterable
@@ -62,6 +63,10 @@ class ServiceError(Exception):
         self.code = code
         self.message = message
         self.details: tuple[object, ...] = tuple(details) if isinstance(details, (list, tuple)) else (details,)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by __init__, as exceptions are copied otherwise: that of a subclass can take other arguments.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}" if self.message else self.code.name
@@ -128,8 +133,12 @@ def _pack_details(error: ServiceError, message: str, path: str) -> tuple[tuple[s
 
 
 def _pack(detail: object) -> AnyMessage:
-    message = detail if isinstance(detail, Message) else Payload(json=to_json(detail, bytes_mode="base64").decode())
+    message = detail if isinstance(detail, Message) else Payload(json=_json(detail))
     return AnyMessage(type_url=_TYPE_URL + message.DESCRIPTOR.full_name, value=message.SerializeToString())
+
+
+def _json(detail: object) -> str:
+    return to_json(detail, bytes_mode="base64", inf_nan_mode="null").decode()
 
 
 def _read_details(trailing_metadata: Iterable[tuple[str, str | bytes]]) -> tuple[object, ...]:

@@ -93,9 +93,11 @@ def inspect_function(
 
 def check_function(function: object) -> None:
     """Raise ExposeError where ``function`` isn't something that can be called by its arguments alone."""
+    while isinstance(function, functools.partial):
+        function = function.func
     if isinstance(function, type):
         raise ExposeError("it is a class: expose a function, or a method of an instance")
-    if not (inspect.isroutine(function) or isinstance(function, functools.partial)):
+    if not inspect.isroutine(function):
         raise ExposeError("expose takes a function, a bound method or a functools.partial")
     if isinstance(function, staticmethod | classmethod):
         raise ExposeError("expose it from outside of the class, as the class's attribute")
@@ -113,6 +115,14 @@ def own_name(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return function.__name__
+
+
+def is_defined_in(function: Callable[..., Any], frame: types.FrameType) -> bool:
+    """Whether a function was defined by the code that runs in a frame, at any depth."""
+    *_, innermost = _layers(function)
+    return getattr(innermost, "__globals__", None) is frame.f_globals and innermost.__qualname__.startswith(
+        f"{frame.f_code.co_qualname}."
+    )
 
 
 def _layers(function: Any) -> Iterator[Any]:

@@ -111,6 +111,10 @@ class Remote:
             raise TypeError(f"connect takes a Service or the name of one, not {service!r}")
         self._service: Final = service
 
+    def names(self) -> list[str]:
+        """The names of its functions, as far as they are known."""
+        return [] if isinstance(self._service, str) else list(self._service.procedures)
+
     def method(self, name: str) -> Method:
         """The function of this name.
 
@@ -162,6 +166,9 @@ class BaseClient(ABC):
         call = self._callable(self._remote.method(name))
         vars(self)[name] = call  # found there from now on
         return call
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._remote.names()]
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function by its name: ``client.call("search", "x", k=3)`` is ``client.search("x", k=3)``."""

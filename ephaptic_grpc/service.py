@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, overload
 
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name
-from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, own_name
+from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, is_defined_in, own_name
 from ephaptic_grpc.values import warn_of_text_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,7 +73,10 @@ class Service:
             self._expose(function, name, response_model, frame)
             return function
 
-        return add if function is None else add(function)
+        if function is None:
+            return add
+        self._expose(function, name, response_model, frame)  # at the same depth as in add: warnings count frames
+        return function
 
     @property
     def exposes_anything(self) -> bool:
@@ -126,13 +129,16 @@ class Service:
         exposed = self._procedures[name]
         if isinstance(exposed, Procedure):
             return exposed
-        function = exposed.function
+        function, frame = exposed.function, exposed.frame
+        # Only where it was defined there itself: elsewhere the same name can be another class.
+        namespace = frame.f_locals if is_defined_in(function, frame) else {}
         try:
-            procedure = inspect_function(function, self.name, name, exposed.response_model, exposed.frame.f_locals)
+            procedure = inspect_function(function, self.name, name, exposed.response_model, namespace)
         except ExposeError as error:
             raise self._refusal(function, error) from error.__cause__
         except NameError as error:
-            raise self._refusal(function, f"its annotations name what is not defined: {error}") from error
+            reason = str(error).splitlines()[0]
+            raise self._refusal(function, f"its annotations name what is not defined: {reason}") from error
         self._procedures[name] = procedure
         for schema in (procedure.arguments.schema, procedure.value.schema):
             warn_of_text_bytes(schema, f"{self.name}, {_shown(function)}", stacklevel)

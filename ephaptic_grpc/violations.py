@@ -33,7 +33,7 @@ def bad_arguments(error: ValidationError, json: bytes, parameters: Sequence[str]
     if count > RENDERED_ERRORS:
         return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, f"bad arguments: {count} values don't fit")
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    data = None if found[0]["type"] == "json_invalid" else from_json(json or b"{}")
+    data = None if found[0]["type"] == "json_invalid" and not found[0]["loc"] else from_json(json or b"{}")
     violations = []
     for item in found[:VIOLATIONS]:
         loc, value = _place(item["loc"], data, missing=item["type"].startswith("missing"))
@@ -95,9 +95,12 @@ def _path(loc: list[int | str], parameters: Sequence[str], rest: str | None, *, 
 
 
 def _strike_out(text: str, value: Any) -> str:
+    lower = text.lower()
     for scalar, _ in zip(_scalars(value), range(_SCALARS_STRUCK_OUT), strict=False):
-        if len(scalar) >= _SHORTEST_SECRET and scalar in text:
-            text = text.replace(scalar, "…")
+        # As a validator that strips it, folds its case or shows its repr() can have it.
+        for form in (repr(scalar.strip())[1:-1], scalar.strip()):
+            if len(form) >= _SHORTEST_SECRET and form.lower() in lower:
+                text = re.sub(re.escape(form), "…", text, flags=re.IGNORECASE)
     return text
 
 

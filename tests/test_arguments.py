@@ -1,0 +1,76 @@
+"""Arguments to JSON and back; tests/wire has the calls."""
+
+import inspect
+
+import pytest
+from pydantic import BaseModel
+
+from ephaptic_grpc.arguments import Arguments
+
+
+class Tree(BaseModel):
+    value: int
+    children: list["Tree"] = []
+
+
+def arguments(function):
+    return Arguments(inspect.signature(function, eval_str=True))
+
+
+def both(a: int, b: str = "b", *, c: float = 1.5) -> None: ...
+def first(a: int, b: int = 2, /) -> None: ...
+def rest(a: int, b: int = 2, *more: int) -> None: ...
+def named(a: int = 0, **more: bytes) -> None: ...
+def tree(tree: Tree, trees: list[Tree] | None = None) -> None: ...
+def nothing() -> None: ...
+
+
+TREE = Tree(value=1, children=[Tree(value=2)])
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "json"),
+    [
+        (both, (1,), {}, '{"a":1}'),
+        (both, (1, "x"), {"c": 2.0}, '{"a":1,"b":"x","c":2.0}'),
+        (both, (), {"c": 2.0, "a": 1}, '{"c":2.0,"a":1}'),
+        (first, (1,), {}, "[1]"),
+        (rest, (1,), {}, "[1]"),
+        (rest, (1,), {"b": 3}, "[1,3]"),
+        (rest, (1, 2, 3, 4), {}, "[1,2,3,4]"),
+        (named, (), {"x y": b"\xff", 'q"': b""}, '{"x y":"_w==","q\\"":""}'),
+        (tree, (TREE,), {"trees": [TREE]}, None),
+        (nothing, (), {}, "{}"),
+    ],
+)
+def test_what_a_client_writes_a_server_reads(function, args, kwargs, json):
+    both_sides = arguments(function)
+    written = both_sides.dump(args, kwargs)
+    assert json is None or written.decode() == json
+    read_args, read_kwargs = both_sides.load(written)
+    expected, found = (
+        inspect.signature(function).bind(*args, **kwargs),
+        inspect.signature(function).bind(*read_args, **read_kwargs),
+    )
+    for bound in (expected, found):
+        bound.apply_defaults()
+    assert found.arguments == expected.arguments
+
+
+@pytest.mark.parametrize("json", [b"", b"{}", b"[]"])
+def test_no_arguments_can_be_said_in_three_ways(json):
+    args, kwargs = arguments(nothing).load(json)
+    assert (tuple(args), dict(kwargs)) == ((), {})
+
+
+def test_by_position_and_by_name_are_the_same():
+    assert both(*arguments(both).load(b'[1,"x"]')[0]) == both(**arguments(both).load(b'{"a":1,"b":"x"}')[1])
+
+
+def test_a_value_of_another_type_goes_as_it_is_for_the_server_to_judge():
+    assert arguments(both).dump(("x",), {"c": None}) == b'{"a":"x","c":null}'
+    assert arguments(tree).dump(({"value": "x"},), {}) == b'{"tree":{"value":"x"}}'
+
+
+def test_the_last_of_two_equal_names_wins_as_in_javascript():
+    assert arguments(both).load(b'{"a":1,"a":2}')[1]["a"] == 2

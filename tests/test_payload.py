@@ -1,0 +1,43 @@
+import pytest
+
+from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
+from ephaptic_grpc.v1.payload_pb2 import Payload
+
+
+@pytest.mark.parametrize("json", ["", "null", "0", '""', '{"a": "é\u2028𝄞"}', "[" + "1," * 100_000 + "1]"])
+def test_the_bytes_are_those_of_the_generated_message(json):
+    message = Payload(json=json).SerializeToString(deterministic=True)
+    assert pack(json.encode()) == message
+    assert unpack(message) == json.encode()
+
+
+def test_the_field_numbers_are_those_of_http_body():
+    fields = {field.name: field.number for field in Payload.DESCRIPTOR.fields}
+    assert fields == {"content_type": 1, "json": 2, "more": 4}
+
+
+def test_an_empty_message_holds_nothing():
+    assert unpack(b"") == b""
+
+
+def test_fields_of_later_versions_are_skipped():
+    assert unpack(Payload(json="1").SerializeToString() + b"\x4a\x01x") == b"1"
+
+
+def test_json_may_say_that_it_is_json():
+    assert unpack(Payload(content_type="application/json", json="1").SerializeToString()) == b"1"
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (b"\xff\xff", "not an ephaptic_grpc.v1.Payload"),
+        (b"\x12\x05ab", "not an ephaptic_grpc.v1.Payload"),
+        (Payload(content_type="text/secret", json="1").SerializeToString(), "'application/json'"),
+        (Payload(json="1", more=["2"]).SerializeToString(), "callers that asked for batches"),
+    ],
+)
+def test_what_means_nothing_is_refused_without_repeating_it(message, why):
+    with pytest.raises(MalformedPayloadError, match=why) as caught:
+        unpack(message)
+    assert "secret" not in str(caught.value)

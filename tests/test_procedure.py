@@ -1,0 +1,143 @@
+"""What is known about a function once it is exposed."""
+
+import functools
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import Annotated, Any
+
+import pytest
+
+from ephaptic_grpc import Service
+
+
+def procedure(function, **options):
+    service = Service("app.v1.AppService")
+    service.expose(name="f", **options)(function)
+    return service.procedures["f"]
+
+
+async def coroutine() -> int: ...
+def function() -> int: ...
+async def async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+async def async_generator_generator() -> AsyncGenerator[int, None]:
+    yield 1
+
+
+async def async_generator_bare():
+    yield 1
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+def generator_generator() -> Generator[int, None, str]:
+    yield 1
+
+
+def generator_iterable() -> Iterable[int]:
+    yield 1
+
+
+def generator_bare():
+    yield 1
+
+
+async def gives_async_iterator() -> AsyncIterator[int]: ...
+def gives_async_iterable() -> AsyncIterable[int]: ...
+def gives_iterator() -> Iterator[int]: ...
+async def gives_iterator_later() -> Iterator[int]: ...
+def gives_bare_iterator() -> Iterator: ...
+def gives_annotated() -> Annotated[Iterator[int], "documented"]: ...
+def gives_list() -> list[int]: ...
+def gives_iterable() -> Iterable[int]: ...
+def gives_quoted() -> "Iterator[int]": ...
+def gives_nothing() -> None: ...
+def untyped(): ...
+
+
+@functools.wraps(async_generator)
+def wrapped(*args: Any) -> Any:
+    return async_generator(*args)
+
+
+@pytest.mark.parametrize(
+    ("function", "streams", "threaded", "value_type"),
+    [
+        (coroutine, False, False, int),
+        (function, False, True, int),
+        (async_generator, True, False, int),
+        (async_generator_generator, True, False, int),
+        (async_generator_bare, True, False, Any),
+        (generator, True, True, int),
+        (generator_generator, True, True, int),
+        (generator_iterable, True, True, int),
+        (generator_bare, True, True, Any),
+        (gives_async_iterator, True, False, int),
+        (gives_async_iterable, True, False, int),
+        (gives_iterator, True, True, int),
+        (gives_iterator_later, True, False, int),
+        (gives_bare_iterator, True, True, Any),
+        (gives_annotated, True, True, int),
+        (gives_list, False, True, list[int]),
+        (gives_iterable, False, True, list[int]),
+        (gives_quoted, True, True, int),
+        (gives_nothing, False, True, type(None)),
+        (untyped, False, True, Any),
+        (wrapped, True, False, int),
+        (functools.partial(wrapped), True, False, int),
+    ],
+)
+def test_what_streams_where_it_runs_and_what_it_gives(function, streams, threaded, value_type):
+    found = procedure(function)
+    assert (found.streams, found.threaded, found.value_type) == (streams, threaded, value_type)
+
+
+def test_response_model_takes_the_place_of_the_annotation():
+    assert procedure(gives_list, response_model=tuple[str, ...]).value_type == tuple[str, ...]
+    assert procedure(generator, response_model=float).value_type is float
+    assert procedure(generator, response_model=float).streams
+
+
+def test_it_knows_its_paths_and_its_documentation():
+    def documented(a: int, b: "str" = "x") -> None:
+        """The first line.
+
+        More of it.
+        """
+
+    found = procedure(functools.partial(documented, 1))
+    assert found.path == "/app.v1.AppService/F"
+    assert found.doc == "The first line.\n\nMore of it."
+    assert {name: p.annotation for name, p in found.signature.parameters.items()} == {"b": str}
+    assert procedure(function).doc == ""
+
+
+NEW_SYNTAX = """
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
+type Tokens = AsyncIterator[str]
+type Items[T] = Annotated[Iterator[T], "documented"]
+type Nested = int | list[Nested]
+async def tokens() -> Tokens:
+    yield "a"
+def items() -> Items[int]: ...
+def nested(value: Nested) -> Nested: ...
+def several[T: int](value: T) -> list[T]: ...
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is that of Python 3.12")
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_type_aliases_and_type_parameters(future):
+    namespace: dict[str, Any] = {}
+    exec(future + NEW_SYNTAX, namespace)
+    tokens, items = procedure(namespace["tokens"]), procedure(namespace["items"])
+    assert (tokens.streams, tokens.value_type) == (True, str)
+    assert (items.streams, items.threaded) == (True, True)
+    assert items.value.dump(1) == b"1"
+    assert procedure(namespace["nested"]).arguments.load(b"[[1,[2]]]")[0] == ([1, [2]],)
+    assert procedure(namespace["several"]).value.dump([1]) == b"[1]"

@@ -1,0 +1,117 @@
+"""What the asynchronous and the blocking client have in common."""
+
+import copy
+import pickle
+
+import grpc
+import pytest
+from pydantic import BaseModel
+
+from ephaptic_grpc import CallError, Service, connect_sync, current_call
+from ephaptic_grpc.payload import pack
+from ephaptic_grpc.remote import KEEP, Options, Remote
+from ephaptic_grpc.v1.payload_pb2 import Payload
+
+
+class User(BaseModel):
+    name: str
+    tags: list[str] = []
+
+
+service = Service("remote.v1.RemoteService")
+
+
+@service.expose
+def greet(user: User) -> User:
+    return user
+
+
+@service.expose
+def has_deadline() -> bool:
+    return current_call().remaining() is not None
+
+
+def unexposed() -> None: ...
+
+
+def test_options_change_one_by_one():
+    options = Options.of(5, {"X-Tenant": "a", "x-trace-bin": b"\xff"})
+    assert options.metadata == (("x-tenant", "a"), ("x-trace-bin", b"\xff"))
+    assert options.but(KEEP, KEEP) == options
+    assert options.but(None, KEEP).timeout is None
+    assert options.but(KEEP, [("X-TENANT", "b"), ("x-tenant", "c")]).metadata == (
+        ("x-trace-bin", b"\xff"),
+        ("x-tenant", "b"),
+        ("x-tenant", "c"),
+    )
+
+
+def test_a_name_that_is_nearly_right_is_suggested():
+    with pytest.raises(
+        AttributeError, match=r"remote\.v1\.RemoteService has no function 'gret' \(did you mean 'greet'\?\)"
+    ):
+        Remote(service).method("gret")
+
+
+def test_a_name_that_no_function_can_have_is_refused_without_a_call():
+    with pytest.raises(AttributeError, match="'class' can't be a function: a keyword"):
+        Remote("remote.v1.RemoteService").method("class")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, greet, User])
+def test_a_client_is_of_a_service(wrong):
+    with pytest.raises(TypeError, match="takes a Service or the name of one"):
+        Remote(wrong)
+
+
+def test_a_service_is_named_in_full():
+    with pytest.raises(ValueError, match=r"such as 'chat\.v1\.ChatService'"):
+        Remote("RemoteService")
+
+
+def test_bind_takes_what_is_exposed_and_knows_its_types():
+    with pytest.raises(LookupError, match=r"unexposed .* is not exposed on remote\.v1\.RemoteService"):
+        Remote(service).method_of(unexposed)
+    with pytest.raises(TypeError, match="connect with the Service"):
+        Remote(service.name).method_of(greet)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (pack(b'{"name": 3}'), "['name']: Input should be a valid string"),
+        (pack(b'{"name": "x", "tags": [3]}'), "['tags'][0]: Input should be a valid string"),
+        (pack(b"3"), "object"),
+        (pack(b"{"), "Invalid JSON"),
+        (pack(b""), "Invalid JSON"),
+        (b"\xff", "the message is not an ephaptic_grpc.v1.Payload"),
+        (Payload(content_type="text/html", json="x").SerializeToString(), "'application/json'"),
+    ],
+)
+def test_a_reply_that_does_not_fit_says_so(message, why):
+    with pytest.raises(CallError) as caught:
+        Remote(service).method("greet").value(message)
+    assert caught.value.code is grpc.StatusCode.INTERNAL
+    assert why in caught.value.message
+    assert caught.value.message.startswith("the reply of /remote.v1.RemoteService/Greet doesn't fit")
+
+
+def test_an_untyped_reply_that_is_no_json_says_so():
+    with pytest.raises(CallError, match="it is not JSON"):
+        Remote(service.name).method("greet").value(pack(b"{"))
+
+
+def test_pythons_own_probing_of_a_client_finds_no_function():
+    with connect_sync("localhost:1", service.name) as client:
+        assert not hasattr(client, "__len__")
+        assert not hasattr(client, "_repr_html_")
+        with pytest.raises(TypeError):
+            pickle.dumps(client)
+        assert copy.copy(client)
+
+
+def test_a_client_with_other_options_leaves_the_first_as_it_was(serve):
+    client = serve(service).client
+    hurried = client.with_options(timeout=60)
+    assert (client.has_deadline(), hurried.has_deadline()) == (False, True)
+    assert hurried.with_options(timeout=None).has_deadline() is False

@@ -1,0 +1,88 @@
+"""How the values of a declared type are written and read; tests/wire has the round trips."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
+from typing_extensions import TypedDict
+
+from ephaptic_grpc.values import Value
+
+
+class User(BaseModel):
+    name: str
+    age: int | None = None
+
+
+class Row:
+    name, age, password = "Ada", 36, "hunter2"
+
+
+@dataclasses.dataclass
+class Blob:
+    data: bytes
+
+
+class Parcel(TypedDict):
+    data: bytes
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "json"),
+    [
+        (bytes, b"\xff\xfe", '"__4="'),
+        (list[bytes | None], [b"\xff", None], '["_w==",null]'),
+        (Blob, Blob(b"\xff"), '{"data":"_w=="}'),
+        (Parcel, {"data": b"\xff"}, '{"data":"_w=="}'),
+        (Any, {"data": [b"\xff"]}, '{"data":["_w=="]}'),
+        (Any, Blob(b"\xff"), '{"data":"_w=="}'),
+        (User, User(name="é"), '{"name":"é","age":null}'),
+        (User, Row(), '{"name":"Ada","age":36}'),
+        (list[User], (Row(),), '[{"name":"Ada","age":36}]'),
+        (None, None, "null"),
+        (Any, float("nan"), "null"),  # there is no JSON for it
+        (int, "7", "7"),
+    ],
+)
+def test_dump(annotation, value, json):
+    assert Value(annotation).dump(value).decode() == json
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(int, "x"), (User, {"age": 3}), (float, float("inf")), (list[float], [float("nan")]), (int, None), (int, 1.5)],
+)
+def test_a_value_of_another_type_does_not_pass(annotation, value):
+    with pytest.raises(ValidationError):
+        Value(annotation).dump(value)
+
+
+def test_nor_does_a_model_that_was_changed_behind_its_back():
+    user = User(name="Ada")
+    user.age = "hunter2"  # type: ignore[assignment]
+    for annotation, value in [(User, user), (list[User], [user]), (dict[str, User | None], {"a": user})]:
+        with pytest.raises(PydanticSerializationError):
+            Value(annotation).dump(value)
+
+
+def test_a_model_keeps_its_own_configuration():
+    class Hex(BaseModel):
+        model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+        data: bytes
+
+    value = Value(list[Hex])
+    assert value.dump([Hex(data=b"\xff")]) == b'[{"data":"ff"}]'
+    assert value.load(b'[{"data":"ff"}]') == [Hex(data=b"\xff")]
+
+
+@pytest.mark.parametrize("json", [b"", b"{", b"1 2", b'"\xff"', b"nul"])
+def test_what_is_no_json_is_not_read(json):
+    with pytest.raises(ValueError, match="JSON"):
+        Value(Any).load(json)
+
+
+def test_depth_is_bounded():
+    with pytest.raises(ValidationError, match="recursion limit"):
+        Value(Any).load(b"[" * 100_000)
