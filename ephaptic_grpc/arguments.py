@@ -3,23 +3,22 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from pydantic_core import CoreConfig, SchemaSerializer, SchemaValidator, to_json
+from pydantic_core import SchemaSerializer, SchemaValidator, to_json
 
+from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import ExposeError
-from ephaptic_grpc.values import CORE_CONFIG, parameters_schema, split_definitions, with_definitions
+from ephaptic_grpc.values import parameters_schema, split_definitions, with_definitions
 from ephaptic_grpc.violations import bad_arguments
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _REST = inspect.Parameter.VAR_POSITIONAL
 _NAMED_REST = inspect.Parameter.VAR_KEYWORD
-
-# A float that is no number is for the server to refuse: null could be taken for None.
-_DUMP_CONFIG = CoreConfig(**CORE_CONFIG, ser_json_inf_nan="constants")
 
 
 class Arguments:
@@ -46,7 +45,7 @@ class Arguments:
             )
         self._as_object = not by_position
         self.schema = _at_once(_read(parameters))
-        self._validate = SchemaValidator(self.schema, CORE_CONFIG)
+        self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
         self._prepare_dump(parameters)
@@ -55,14 +54,19 @@ class Arguments:
         definitions, arguments = split_definitions(self.schema)
 
         def serialiser(schema: Any) -> Callable[[object], bytes]:
-            whole = SchemaSerializer(with_definitions(schema, definitions), _DUMP_CONFIG)
+            whole = with_definitions(schema, definitions)
+            config = serialiser_config(whole)
+            config["ser_json_inf_nan"] = "constants"  # for the server to refuse: null could be taken for None
             # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
             # leaves out what the server computes itself.
-            return partial(whole.to_json, by_alias=True, round_trip=True, warnings=False)
+            return partial(SchemaSerializer(whole, config).to_json, by_alias=True, round_trip=True, warnings=False)
 
         self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
         for schema in arguments["arguments_schema"]:
-            self._dump[schema["name"]] = _key(schema["name"], schema.get("alias")), serialiser(schema["schema"])
+            name = schema["name"]
+            secret = _is_secret(self._signature.parameters[name].annotation)
+            dump = _dump_secret if secret else serialiser(schema["schema"])
+            self._dump[name] = _key(name, schema.get("alias")), dump
         rest, named_rest = arguments.get("var_args_schema"), arguments.get("var_kwargs_schema")
         self._dump_rest = serialiser(rest) if rest else None
         self._dump_named_rest = _named_rest(named_rest, serialiser) if named_rest else None
@@ -123,6 +127,18 @@ def _key(name: str, alias: Any) -> bytes:
         if alias is None:
             raise ExposeError(f"{name!r} is read from inside of another argument (AliasPath): give it an alias")
     return to_json(alias or name) + b":"
+
+
+def _is_secret(annotation: Any) -> bool:
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return any(map(_is_secret, get_args(annotation)))
+    return annotation in (SecretStr, SecretBytes)
+
+
+def _dump_secret(value: object) -> bytes:
+    """An argument that is declared as a secret: the one place where Pydantic's mask would be no help."""
+    revealed = value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else value
+    return to_json(revealed, bytes_mode="base64")
 
 
 def _named_rest(schema: Any, serialiser: Callable[[Any], Callable[[object], bytes]]) -> Callable[[str], Any]:

@@ -13,7 +13,7 @@ import copyreg
 import logging
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self, TypeGuard, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -62,7 +62,7 @@ class ServiceError(Exception):
         super().__init__(code, message, details)
         self.code = code
         self.message = message
-        self.details: tuple[object, ...] = tuple(details) if isinstance(details, (list, tuple)) else (details,)
+        self.details: tuple[object, ...] = tuple(details) if _is_several(details) else (details,)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Not by __init__, as exceptions are copied otherwise: that of a subclass can take other arguments.
@@ -70,6 +70,10 @@ class ServiceError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}" if self.message else self.code.name
+
+
+def _is_several(details: object) -> TypeGuard[Iterable[object]]:
+    return type(details) in (list, tuple)  # and no NamedTuple, which is one
 
 
 class CallError(ServiceError):
@@ -102,9 +106,12 @@ class Status(NamedTuple):
 
 def status_of(error: BaseException, path: str) -> Status:
     """The status that tells the caller of ``path`` about ``error``, which is logged unless its author meant it."""
-    if isinstance(error, ServiceError) and not isinstance(error, CallError):
-        message = _cut(error.message, STATUS_MESSAGE_BYTES)
-        return Status(error.code, message, _pack_details(error, message, path))
+    meant = error
+    while isinstance(meant, BaseExceptionGroup) and len(meant.exceptions) == 1:
+        meant = meant.exceptions[0]  # a task group wraps what one of its tasks raised
+    if isinstance(meant, ServiceError) and not isinstance(meant, CallError):
+        message = _cut(meant.message, STATUS_MESSAGE_BYTES)
+        return Status(meant.code, message, _pack_details(meant, message, path))
     error_id = secrets.token_hex(8)
     logger.error("%s failed (error id %s)", path, error_id, exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"internal error (error id {error_id})", ())

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, overload
 
+from ephaptic_grpc.binary import warn_of_text
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name
 from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, is_defined_in, own_name
-from ephaptic_grpc.values import warn_of_text_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,7 +141,7 @@ class Service:
             raise self._refusal(function, f"its annotations name what is not defined: {reason}") from error
         self._procedures[name] = procedure
         for schema in (procedure.arguments.schema, procedure.value.schema):
-            warn_of_text_bytes(schema, f"{self.name}, {_shown(function)}", stacklevel)
+            warn_of_text(schema, f"{self.name}, {_shown(function)}", stacklevel)
         return procedure
 
     def _refusal(self, function: object, reason: object) -> ExposeError:

@@ -2,21 +2,16 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
-from pydantic import ConfigDict
-from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, SchemaValidator, core_schema
+from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator, core_schema
+
+from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # some releases of Pydantic warn that this module is experimental
     from pydantic.experimental.arguments_schema import generate_arguments_schema
-
-JSON_CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False)
-"""For every type that has no configuration of its own: binary data is base64url, and a float is a JSON number."""
-
-CORE_CONFIG: Final = CoreConfig(ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False)
-"""The same for the outermost validators and serialisers, which Pydantic's schemas don't carry it to."""
 
 
 class Value:
@@ -27,6 +22,7 @@ class Value:
 
     Raises:
         PydanticUserError, PydanticSchemaGenerationError: Pydantic can't read the type.
+        ExposeError: its bytes can't be told apart from text.
         NameError: the type names something that isn't defined (yet).
     """
 
@@ -35,8 +31,8 @@ class Value:
         schema = parameters_schema([parameter])
         definitions, arguments = split_definitions(schema)
         self.schema: CoreSchema = with_definitions(arguments["arguments_schema"][0]["schema"], definitions)
-        self._validate = SchemaValidator(self.schema, CORE_CONFIG)
-        self._serialise = SchemaSerializer(self.schema, CORE_CONFIG)
+        self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
+        self._serialise = SchemaSerializer(self.schema, serialiser_config(self.schema))
 
     def dump(self, value: object) -> bytes:
         """The JSON of a value, which has been made to fit its declared type: attributes that the type doesn't
@@ -83,30 +79,3 @@ def split_definitions(schema: Any) -> tuple[list[CoreSchema], Any]:
 
 def with_definitions(schema: CoreSchema, definitions: list[CoreSchema]) -> CoreSchema:
     return core_schema.definitions_schema(schema, definitions) if definitions else schema
-
-
-def warn_of_text_bytes(schema: CoreSchema, where: str, stacklevel: int) -> None:
-    """Warn once for each class whose bytes fields can't hold binary data."""
-    for name in sorted(set(_text_bytes(schema, None, text=False))):
-        warnings.warn(
-            f"{where}: {name} has bytes fields that JSON carries as UTF-8 text, so that binary data will fail: give it "
-            'ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")',
-            stacklevel=stacklevel + 1,
-        )
-
-
-def _text_bytes(node: object, owner: str | None, *, text: bool) -> Iterator[str]:
-    """The names of the classes below ``node`` with bytes fields that are sent as text."""
-    if isinstance(node, list | tuple):
-        for item in node:
-            yield from _text_bytes(item, owner, text=text)
-    elif isinstance(node, dict) and "serialization" not in node:  # else its author says how it is sent
-        kind = node.get("type")
-        if kind == "bytes" and text and owner:
-            yield owner
-        if kind in ("model", "dataclass", "typed-dict") and isinstance(node.get("cls"), type):
-            owner = node["cls"].__qualname__
-            text = node.get("config", {}).get("ser_json_bytes") != "base64"
-        for key, item in node.items():
-            if key not in ("metadata", "config"):
-                yield from _text_bytes(item, owner, text=text)

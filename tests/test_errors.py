@@ -150,7 +150,7 @@ class UnspeakableError(Exception):
         UnspeakableError(),
         SystemExit("hunter2"),
         KeyboardInterrupt(),
-        ExceptionGroup("hunter2", [ServiceError(NOT_FOUND, "hunter2")]),
+        ExceptionGroup("hunter2", [ServiceError(NOT_FOUND, "hunter2"), ValueError()]),
     ],
     ids=lambda e: type(e).__name__,
 )
@@ -205,3 +205,8 @@ def test_a_status_crosses_the_wire(serve, message, arrives):
         assert error.code is grpc.StatusCode.DATA_LOSS
         assert error.message == (message if arrives is None else arrives)
         assert error.details == ({"k": "v" * 1500},)
+
+
+def test_what_a_task_of_a_task_group_meant_is_told():
+    error = ExceptionGroup("one", [ExceptionGroup("two", [ServiceError(NOT_FOUND, "no such user")])])
+    assert str(as_told(error)) == "NOT_FOUND: no such user"

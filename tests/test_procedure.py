@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Genera
 from typing import Annotated, Any
 
 import pytest
+from typing_extensions import TypeAliasType
 
 from ephaptic_grpc import Service
 
@@ -130,14 +131,24 @@ def several[T: int](value: T) -> list[T]: ...
 """
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is that of Python 3.12")
-@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
-def test_type_aliases_and_type_parameters(future):
-    namespace: dict[str, Any] = {}
-    exec(future + NEW_SYNTAX, namespace)
-    tokens, items = procedure(namespace["tokens"]), procedure(namespace["items"])
-    assert (tokens.streams, tokens.value_type) == (True, str)
-    assert (items.streams, items.threaded) == (True, True)
-    assert items.value.dump(1) == b"1"
-    assert procedure(namespace["nested"]).arguments.load(b"[[1,[2]]]")[0] == ([1, [2]],)
-    assert procedure(namespace["several"]).value.dump([1]) == b"[1]"
+if sys.version_info >= (3, 12):
+
+    @pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+    def test_type_statements_and_type_parameters(future):
+        namespace: dict[str, Any] = {}
+        exec(future + NEW_SYNTAX, namespace)
+        tokens, items = procedure(namespace["tokens"]), procedure(namespace["items"])
+        assert (tokens.streams, tokens.value_type) == (True, str)
+        assert (items.streams, items.threaded) == (True, True)
+        assert items.value.dump(1) == b"1"
+        assert procedure(namespace["nested"]).arguments.load(b"[[1,[2]]]")[0] == ([1, [2]],)
+        assert procedure(namespace["several"]).value.dump([1]) == b"[1]"
+
+
+def test_type_aliases():
+    tokens = TypeAliasType("tokens", AsyncIterator[str])
+
+    def aliased() -> tokens: ...
+
+    found = procedure(aliased)
+    assert (found.streams, found.threaded, found.value_type) == (True, False, str)
