@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, Literal
 
 from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator, core_schema
 
@@ -12,6 +12,9 @@ from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_confi
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # some releases of Pydantic warn that this module is experimental
     from pydantic.experimental.arguments_schema import generate_arguments_schema
+
+_PLAIN: Final = frozenset("bool bytes date datetime dict float int list none nullable str time timedelta".split())
+"""Schemas whose values, once validated, can't be anything else."""
 
 
 class Value:
@@ -31,8 +34,14 @@ class Value:
         schema = parameters_schema([parameter])
         definitions, arguments = split_definitions(schema)
         self.schema: CoreSchema = with_definitions(arguments["arguments_schema"][0]["schema"], definitions)
-        self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
-        self._serialise = SchemaSerializer(self.schema, serialiser_config(self.schema))
+        validator = SchemaValidator(self.schema, VALIDATOR_CONFIG)
+        serialiser = SchemaSerializer(self.schema, serialiser_config(self.schema))
+        self._validate = validator.validate_python
+        self._serialise = serialiser.to_json
+        # To look for misfits costs ten times what it takes to write a string.
+        self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
+        self.load = validator.validate_json
+        """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
 
     def dump(self, value: object) -> bytes:
         """The JSON of a value, which has been made to fit its declared type: attributes that the type doesn't
@@ -41,16 +50,8 @@ class Value:
         Raises:
             ValidationError, PydanticSerializationError: the value doesn't fit.
         """
-        fitting = self._validate.validate_python(value, from_attributes=True)
-        return self._serialise.to_json(fitting, by_alias=True, warnings="error")
-
-    def load(self, json: bytes) -> Any:
-        """The value that some JSON stands for.
-
-        Raises:
-            ValidationError: it doesn't fit the declared type.
-        """
-        return self._validate.validate_json(json)
+        fitting = self._validate(value, from_attributes=True)
+        return self._serialise(fitting, by_alias=True, warnings=self._warnings)
 
 
 def parameters_schema(
@@ -79,3 +80,16 @@ def split_definitions(schema: Any) -> tuple[list[CoreSchema], Any]:
 
 def with_definitions(schema: CoreSchema, definitions: list[CoreSchema]) -> CoreSchema:
     return core_schema.definitions_schema(schema, definitions) if definitions else schema
+
+
+def _always_fits(schema: Any) -> bool:
+    """Whether validated values are sure to fit. Instances of classes aren't: they can have been changed."""
+    if isinstance(schema, list | tuple):
+        return all(map(_always_fits, schema))
+    if isinstance(schema, dict):
+        return (
+            schema.get("type", "str") in _PLAIN
+            and "serialization" not in schema
+            and all(_always_fits(item) for key, item in schema.items() if key != "metadata")
+        )
+    return True
