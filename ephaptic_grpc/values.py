@@ -13,7 +13,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # some releases of Pydantic warn that this module is experimental
     from pydantic.experimental.arguments_schema import generate_arguments_schema
 
-_PLAIN: Final = frozenset("bool bytes date datetime dict float int list none nullable str time timedelta".split())
+_SCALARS: Final = {"bool", "bytes", "date", "datetime", "float", "int", "none", "str", "time", "timedelta"}
+_PLAIN: Final = _SCALARS | {"dict", "list", "nullable"}
 """Schemas whose values, once validated, can't be anything else."""
 
 
