@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
+from weakref import WeakSet
 
 import grpc
 
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Remote, asked
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ def connect(
         credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
 
     Raises:
-        TypeError, ValueError: ``service`` isn't one, or no name of one.
+        TypeError, ValueError: ``service`` isn't one, or no name of one; or no header can carry the metadata.
     """
     return Client(_Connection(target, credentials), Remote(service), Options.of(timeout, metadata))
 
@@ -57,7 +58,6 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._method = method
         self._next = aiter(call).__anext__
         self._loop = asyncio.get_running_loop()
-        self._cancelled = False
 
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
         return _Items(self)
@@ -68,9 +68,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         except grpc.RpcError as error:
             raise CallError.of(error) from None
         except asyncio.CancelledError:
-            if self._cancelled:  # the call was, not this task
-                raise CallError(grpc.StatusCode.CANCELLED, "the stream was cancelled") from None
-            raise
+            raise _cancelled() from None
         try:
             value: T = self._method.value(message)
         except BaseException:
@@ -86,7 +84,6 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     def cancel(self) -> None:
         """End the call; a loop over it raises CallError with CANCELLED."""
-        self._cancelled = True
         self._call.cancel()
 
     async def aclose(self) -> None:
@@ -123,7 +120,7 @@ class Pending(Stream[Any]):
             streams = KIND_STREAM in tuple(await self._call.initial_metadata())
         except asyncio.CancelledError:
             self.cancel()
-            raise
+            raise _cancelled() from None
         if streams:
             self.cancel()
             raise TypeError(f"{self._method.path} streams: write 'async for item in client.{self._method.name}(...)'")
@@ -193,17 +190,27 @@ class Client(BaseClient):
                 reply = await connection.unary(path)(message, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
                 raise CallError.of(error) from None
+            except asyncio.CancelledError:
+                raise _cancelled() from None
             return value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = request(args, kwargs)
-            return Stream(connection.stream(path)(message, timeout=timeout, metadata=metadata), method)
+            return Stream(connection.stream(path, message, timeout, metadata), method)
 
         def either(*args: Any, **kwargs: Any) -> Pending:
             message = request(args, kwargs)
-            return Pending(connection.stream(path)(message, timeout=timeout, metadata=asked(metadata)), method)
+            return Pending(connection.stream(path, message, timeout, asked(metadata)), method)
 
         return either if method.streams is None else stream if method.streams else unary
+
+
+def _cancelled() -> BaseException:
+    """What a CancelledError from grpc.aio means: it raises one, too, where the call was cancelled and not this task."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return asyncio.CancelledError()
+    return CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client")
 
 
 class _Connection:
@@ -215,12 +222,18 @@ class _Connection:
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._streams: WeakSet[grpc.aio.UnaryStreamCall[bytes, bytes]] = WeakSet()
 
     def unary(self, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
         return self._open().unary_unary(path)
 
-    def stream(self, path: str) -> "grpc.aio.UnaryStreamMultiCallable[bytes, bytes]":
-        return self._open().unary_stream(path)
+    def stream(
+        self, path: str, message: bytes, timeout: float | None, metadata: Pairs
+    ) -> "grpc.aio.UnaryStreamCall[bytes, bytes]":
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._open().unary_stream(path)
+        call = method(message, timeout=timeout, metadata=metadata)
+        self._streams.add(call)
+        return call
 
     def _open(self) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()
@@ -240,5 +253,7 @@ class _Connection:
     async def close(self) -> None:
         self._closed = True
         channel, self._channel = self._channel, None
+        for call in self._streams:  # older releases of grpcio forget those that nobody reads just now
+            call.cancel()
         if channel is not None:
             await channel.close()

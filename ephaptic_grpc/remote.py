@@ -1,5 +1,6 @@
 """A service as its callers know it: what the asynchronous and the blocking client have in common."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from ephaptic_grpc.service import Service
 
 Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 Pairs = tuple[tuple[str, str | bytes], ...]
+
+_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class _Keep:
@@ -40,7 +44,10 @@ class Options:
         pairs = cast(
             "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
         )
-        return cls(timeout, tuple((key.lower(), value) for key, value in pairs))  # HTTP/2 has no capitals here
+        lowered = tuple((key.lower(), value) for key, value in pairs)  # HTTP/2 has no capitals here
+        for key, value in lowered:
+            _check_metadata(key, value)
+        return cls(timeout, lowered)
 
     def but(self, timeout: float | _Keep | None, metadata: Metadata | _Keep) -> Self:
         changed = self if isinstance(timeout, _Keep) else replace(self, timeout=timeout)
@@ -145,6 +152,19 @@ class Remote:
         return _typed(self._service.procedure_of(function))
 
 
+def _check_metadata(key: str, value: str | bytes) -> None:
+    """Refuse what no header can carry. grpc doesn't say which key it was; an older one lets a stream wait for ever."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} can't be a key of metadata: it has letters, digits, '-', '_' and '.' only")
+    if key.endswith("-bin"):
+        if not isinstance(value, bytes):
+            raise TypeError(f"metadata {key!r} must be bytes, as that of every key that ends with '-bin'")
+    elif not isinstance(value, str | bytes):
+        raise TypeError(f"metadata {key!r} must be text, not {type(value).__name__}")
+    elif not _TEXT.fullmatch(value if isinstance(value, str) else value.decode("latin-1")):
+        raise ValueError(f"metadata {key!r} must be printable ASCII: send anything else as bytes under '{key}-bin'")
+
+
 class BaseClient(ABC):
     """The functions of a service as attributes."""
 
@@ -181,6 +201,9 @@ class BaseClient(ABC):
         Args:
             timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
             metadata: added to what goes with each call; a key that is there already is replaced.
+
+        Raises:
+            TypeError, ValueError: metadata that no header can carry.
         """
         return self._with(self._options.but(timeout, metadata))
 
