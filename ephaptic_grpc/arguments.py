@@ -48,6 +48,9 @@ class Arguments:
         self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
+        # So many positions are all that a call needs; more than there are where it needs named ones as well.
+        by_position = self._required.issubset(self._positions)
+        self._enough = len(self._required) if by_position else len(self._positions) + 1
         self._prepare_dump(parameters)
 
     def _prepare_dump(self, parameters: list[inspect.Parameter]) -> None:
@@ -67,6 +70,7 @@ class Arguments:
             secret = _is_secret(self._signature.parameters[name].annotation)
             dump = _dump_secret if secret else serialiser(schema["schema"])
             self._dump[name] = _key(name, schema.get("alias")), dump
+        self._members = [self._dump[name] for name in self._positions]
         rest, named_rest = arguments.get("var_args_schema"), arguments.get("var_kwargs_schema")
         self._dump_rest = serialiser(rest) if rest else None
         self._dump_named_rest = _named_rest(named_rest, serialiser) if named_rest else None
@@ -93,6 +97,9 @@ class Arguments:
         """
         if not self._as_object:
             return self._dump_array(args, kwargs)
+        if not kwargs and self._enough <= len(args) <= len(self._members):
+            members = [key + dump(value) for (key, dump), value in zip(self._members, args, strict=False)]
+            return b"{" + b",".join(members) + b"}"
         given = dict(zip(self._positions, args, strict=False))
         if len(args) > len(given) or not given.keys().isdisjoint(kwargs) or not self._required <= given.keys() | kwargs:
             self._signature.bind(*args, **kwargs)  # raises

@@ -1,4 +1,5 @@
 import pytest
+from google.protobuf.message import DecodeError
 
 from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
 from ephaptic_grpc.v1.payload_pb2 import Payload
@@ -9,6 +10,21 @@ def test_the_bytes_are_those_of_the_generated_message(json):
     message = Payload(json=json).SerializeToString(deterministic=True)
     assert pack(json.encode()) == message
     assert unpack(message) == json.encode()
+
+
+@pytest.mark.parametrize("size", [*range(1, 300), *range(16_380, 16_390), 2_097_151, 2_097_152])
+@pytest.mark.parametrize("more", [b"", b"\x00", b"x", b"\x0a\x00", b"\x22\x01x", b"\x12\x01y"])
+def test_short_ways_lead_to_the_same_place(size, more):
+    message = pack(b"x" * size) + more
+    try:
+        payload = Payload.FromString(message)
+    except DecodeError:
+        payload = None
+    if payload is None or payload.more:
+        with pytest.raises(MalformedPayloadError):
+            unpack(message)
+    else:
+        assert unpack(message) == payload.json.encode()
 
 
 def test_the_field_numbers_are_those_of_http_body():
