@@ -49,8 +49,8 @@ class Arguments:
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
         # So many positions are all that a call needs; more than there are where it needs named ones as well.
-        by_position = self._required.issubset(self._positions)
-        self._enough = len(self._required) if by_position else len(self._positions) + 1
+        positions_do = self._required.issubset(self._positions)
+        self._enough = len(self._required) if positions_do else len(self._positions) + 1
         self._prepare_dump(parameters)
 
     def _prepare_dump(self, parameters: list[inspect.Parameter]) -> None:

@@ -26,6 +26,7 @@ from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
 from ephaptic_grpc.server import Server
 from ephaptic_grpc.service import Service, default_service
 
+_LEAVING_SECONDS: Final = 1.0
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
@@ -187,6 +188,14 @@ async def _run(server: Server) -> None:
             _say(f"Serving {service.name}: {', '.join(service.procedures) or 'no functions'}")
         _say(f"on {server.address} ({loop}). Ctrl-C stops.")
         await server.wait()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=_LEAVING_SECONDS))[1]:
+        # What ignores its cancellation has been logged; asyncio would wait for it for ever.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -222,14 +222,10 @@ class _Connection:
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._streams: WeakSet[grpc.aio.UnaryStreamCall[bytes, bytes]] = WeakSet()
 
     def unary(self, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
-        channel = self._open()
-        if path not in self._unary:
-            self._unary[path] = channel.unary_unary(path)
-        return self._unary[path]
+        return self._open().unary_unary(path)
 
     def stream(
         self, path: str, message: bytes, timeout: float | None, metadata: Pairs

@@ -27,6 +27,14 @@ RENDERED_ERRORS: Final = 1000
 Pydantic renders all or none, and 800 KB of bad input made 200,000 errors (37 MB).
 """
 
+AHEAD_ITEMS: Final = 16
+AHEAD_BYTES: Final = 64 * 1024
+AHEAD_SECONDS: Final = 0.002
+"""How far an asynchronous generator that never waits runs ahead of its writer, whichever is less.
+
+Waking a task for each item costs a tenth of the stream's speed; longer than this, other calls would feel it.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

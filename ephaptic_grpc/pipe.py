@@ -2,7 +2,7 @@
 
 In a task (or thread) of its own, a generator can be cancelled, timed out and closed where it waits, while a write that
 is under way is never torn: a timeout inside of the generator that ends while an item is being sent must not cancel the
-sending. The generator is at most one item ahead of the writer.
+sending. The generator is a few items ahead of the writer at most, and the first one leaves at once.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final
 
+from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_SECONDS
 from ephaptic_grpc.threads import Threads, post
 
 logger = logging.getLogger("ephaptic_grpc")
@@ -28,14 +29,15 @@ class Pipe:
         closed: nobody reads any more; set by the writer.
         ended: the producer will put nothing more, and its generator is closed.
         error: what the generator raised, to be told after its last item.
-        make_room: set by the producer; called when an item is taken.
+        make_room: set by the producer; called when the last item is taken.
     """
 
-    __slots__ = ("_items", "_loop", "_waiting", "closed", "ended", "error", "make_room")
+    __slots__ = ("_bytes", "_items", "_loop", "_waiting", "closed", "ended", "error", "make_room")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop: Final = loop
         self._items: deque[bytes] = deque()
+        self._bytes = 0
         self._waiting: asyncio.Future[None] | None = None
         self.closed = False
         self.ended = False
@@ -45,7 +47,12 @@ class Pipe:
     def put(self, json: bytes) -> None:
         """Hand an item to the writer. In the loop's thread only."""
         self._items.append(json)
+        self._bytes += len(json)
         self._wake()
+
+    def has_room(self, items: int) -> bool:
+        """Whether fewer than so many items are waiting to be written, and they are small."""
+        return len(self._items) < items and self._bytes < AHEAD_BYTES
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more will come. In the loop's thread only."""
@@ -59,7 +66,9 @@ class Pipe:
         while True:
             if items:
                 json = items.popleft()
-                self.make_room()
+                self._bytes -= len(json)
+                if not items:
+                    self.make_room()
                 await write(json)
             elif self.ended:
                 return
@@ -97,9 +106,13 @@ def produce(items: AsyncIterator[Any], dump: Dump, pipe: Pipe) -> Callable[[], o
         nonlocal room
         step = items.__anext__
         item = await step()
+        ahead, until = 1, 0.0
         while not pipe.closed:
-            room = loop.create_future()
             pipe.put(dump(item))
+            if pipe.has_room(ahead) and loop.time() < until:
+                item = await step()
+                continue
+            room = loop.create_future()
             try:
                 await room
             except asyncio.CancelledError as error:
@@ -110,6 +123,7 @@ def produce(items: AsyncIterator[Any], dump: Dump, pipe: Pipe) -> Callable[[], o
                     raise
                 item = await throw(error)
             else:
+                ahead, until = min(2 * ahead, AHEAD_ITEMS), loop.time() + AHEAD_SECONDS
                 item = await step()
 
     async def run_and_close() -> BaseException | None:
@@ -146,6 +160,7 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
     """
     loop = asyncio.get_running_loop()
     room = threading.Semaphore(0)
+    begun = threading.Lock()  # by the thread; or by who stops, so that it never begins
 
     def run(items: Any) -> None:
         for item in items:
@@ -156,12 +171,13 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
                 return
 
     def run_and_close() -> None:
+        if not begun.acquire(blocking=False):
+            return
         failure: BaseException | None = None
         items: Any = None
         try:
-            if not pipe.closed:
-                items = start()
-                run(items)
+            items = start()
+            run(items)
         except BaseException as error:  # SystemExit too: it is the generator's, not the server's
             failure = error
         try:
@@ -172,10 +188,16 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
             failure = failure or error
         post(loop, pipe.end, failure)
 
+    def stop() -> None:
+        if begun.acquire(blocking=False):
+            pipe.end()  # every thread is taken, and its turn has not come
+        else:
+            room.release()
+
     context = copy_context()
     pipe.make_room = room.release
     threads.submit(lambda: context.run(run_and_close))
-    return room.release
+    return stop
 
 
 def _nothing() -> None:

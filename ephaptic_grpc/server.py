@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Never, Self
 
 import grpc
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio  # pyright: ignore[reportAttributeAccessIssue]  a variable
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.errors import ServiceError, status_of
+from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
@@ -29,8 +28,8 @@ from ephaptic_grpc.threads import Threads
 
 logger = logging.getLogger("ephaptic_grpc")
 
-_SETTLING: Final = 0.1
-"""Seconds that a drain with nothing in flight allows for calls that are just arriving."""
+_CANCELLING_SECONDS: Final = 0.1
+"""How long a write that failed waits for the cancellation that follows, at most."""
 
 if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -78,7 +77,7 @@ class Server:
             for procedure in service.procedures.values()
         }
         self._server: grpc.aio.Server | None = None
-        self._health = health_aio.HealthServicer()
+        self._health = Health()
 
     @property
     def address(self) -> str:
@@ -98,14 +97,14 @@ class Server:
                 ("grpc.max_receive_message_length", self._limits.request_bytes),
             ]
         )
-        server.add_generic_rpc_handlers((_Paths(self._paths), _health_handler(self._health)))
+        server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
         _check_address(self.host, self.port)
         if self._credentials is None:
             self.port = server.add_insecure_port(self.address)
         else:
             self.port = server.add_secure_port(self.address, self._credentials)
         for service in self.services:
-            await self._health.set(service.name, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.serve(service.name)
         await server.start()
         self._server = server
 
@@ -117,18 +116,16 @@ class Server:
         """
         if self._server is None:
             return
-        await self._health.enter_graceful_shutdown()
-        stopping = asyncio.ensure_future(self._server.stop(self._grace if grace is None else grace))
-        while not stopping.done():
-            idle = asyncio.ensure_future(self._calls.idle())
-            await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-            idle.cancel()
-            # A call that has just arrived may not be counted yet.
-            await asyncio.wait((stopping,), timeout=_SETTLING)
-            if not self._calls and not stopping.done():
-                await self._server.stop(None)  # what is left are health watchers, who would wait for ever
+        server = self._server
+        await self._health.drain()
+        stopping = asyncio.ensure_future(server.stop(self._grace if grace is None else grace))
+        await self._health.dismiss(stopping)
+        await stopping
         with suppress(TimeoutError):
             await asyncio.wait_for(self._calls.idle(), self._limits.cleanup)
+        if self._server is None:
+            return  # another call of this was first
+        self._server = None
         for path in self._calls.paths():
             logger.error("%s ignored its cancellation and was left behind", path)
         self._threads.close()
@@ -173,9 +170,6 @@ class _Calls:
         self._calls: set[Call] = set()
         self._idle = asyncio.Event()
         self.add = self._calls.add
-
-    def __len__(self) -> int:
-        return len(self._calls)
 
     def discard(self, call: Call) -> None:
         self._calls.discard(call)
@@ -237,10 +231,20 @@ def _stream_handler(
         calls.add(call)
         enter_call(call)
         write = context.write
+
+        async def send(json: bytes) -> None:
+            message = pack(json)
+            try:
+                await write(message)
+            except grpc.aio.BaseError:
+                # The call is over. grpc.aio is about to cancel this task, which is how a stream learns of it.
+                await asyncio.sleep(_CANCELLING_SECONDS)
+                raise
+
         try:
             if KIND_ASKED in (context.invocation_metadata() or ()):
                 await context.send_initial_metadata((KIND_STREAM,))
-            await run(_arguments(message), lambda json: write(pack(json)))
+            await run(_arguments(message), send)
         except BaseException as error:
             await _abort(error, procedure, context)
         finally:
@@ -260,21 +264,12 @@ async def _abort(error: BaseException, procedure: Procedure, context: _Context) 
     """End a call with the status that an exception means; always raises."""
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        raise error  # the call itself was cancelled: nobody is there to be told
+        # The call was cancelled, and nobody is there to be told. Or the function cancelled its own task: somebody is.
+        with suppress(grpc.aio.BaseError):
+            await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
+        raise error
     status = status_of(error, procedure.path)
     await context.abort(status.code, status.message, status.trailing_metadata)
-
-
-def _health_handler(servicer: health_aio.HealthServicer) -> grpc.GenericRpcHandler:
-    request = health_pb2.HealthCheckRequest.FromString
-    response = health_pb2.HealthCheckResponse.SerializeToString
-    return grpc.method_handlers_generic_handler(
-        "grpc.health.v1.Health",
-        {
-            "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, request, response),
-            "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, request, response),
-        },
-    )
 
 
 def _address(host: str, port: int) -> str:

@@ -11,8 +11,8 @@ and a test::
         assert served.client.add(1, 2) == 3                       # the blocking client
         stub = chat_pb2_grpc.ChatServiceStub(served.channel)      # or generated stubs
 
-In an asynchronous test write ``async with Server(chat, port=0) as server`` instead: grpc.aio doesn't like a second event
-loop in a process.
+In an asynchronous test write ``async with Server(chat, port=0) as server`` instead: grpc.aio doesn't like a second
+event loop in a process.
 """
 
 import asyncio

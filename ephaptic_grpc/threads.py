@@ -80,13 +80,13 @@ def _settle(future: asyncio.Future[T], result: T, error: BaseException | None) -
         return
     if error is None:
         future.set_result(result)
-    elif isinstance(error, StopIteration):  # no future can hold one
+    elif isinstance(error, StopIteration | GeneratorExit):  # to a coroutine that waits, these mean something else
         future.set_exception(_as_runtime_error(error))
     else:
         future.set_exception(error)
 
 
-def _as_runtime_error(error: StopIteration) -> RuntimeError:
-    wrapped = RuntimeError("the function raised StopIteration")
+def _as_runtime_error(error: BaseException) -> RuntimeError:
+    wrapped = RuntimeError(f"the function raised {type(error).__name__}")
     wrapped.__cause__ = error
     return wrapped
