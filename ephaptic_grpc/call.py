@@ -38,7 +38,11 @@ class Call:
         return self._metadata
 
     def remaining(self) -> float | None:
-        """Seconds until the caller's deadline, 0 when it has passed, or None where there is none."""
+        """Seconds until the caller's deadline, 0 when it has passed, or None where there is none.
+
+        gRPC reckons it from when the call came in, on the server's clock: it can be some milliseconds more than the
+        caller's own timeout.
+        """
         return self._transport.time_remaining()
 
 

@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -26,6 +28,8 @@ from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
 from ephaptic_grpc.server import Server
 from ephaptic_grpc.service import Service, default_service
 
+_GRACE_SECONDS: Final = 5.0
+_RELOADING_GRACE_SECONDS: Final = 0.2
 _LEAVING_SECONDS: Final = 1.0
 _FAILED: Final = 1
 _MISUSED: Final = 2
@@ -38,6 +42,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=lambda asked: asked and _version(), is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _version() -> NoReturn:
+    print(version("ephaptic-grpc"))
+    raise typer.Exit
+
 
 Modules = Annotated[
     list[str],
@@ -66,14 +85,15 @@ def serve(
     A module alone serves every service that is found in it: ephaptic-grpc serve chat
     """
     if not reload:
-        _serve(modules, host, port, loop)
+        _serve(modules, host, port, loop, _GRACE_SECONDS)
         return
     import watchfiles  # here, since nothing else needs it
 
-    _say(f"Watching {Path.cwd()} for changes.")
+    logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
+    _say(f"Watching {Path.cwd()} for changes. Ctrl-C stops.")
     watchfiles.run_process(
         Path.cwd(),
-        target=_serve,
+        target=_serve_again,
         args=(modules, host, port, loop),
         watch_filter=watchfiles.PythonFilter(),
         callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
@@ -117,11 +137,13 @@ def call(
         _fail(
             f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", _MISUSED
         )
+    if not re.fullmatch(r"(?!\w+://).+:.+", target):
+        _fail(f"a target is host:port, such as localhost:50051, not {target!r}", _MISUSED)
     request = pack(_arguments(arguments or []))
     try:
         asyncio.run(_print_items(target, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:
-        _fail("\n".join([str(error), *_details(error)]))
+        _fail(_told(error, target, method))
     except MalformedPayloadError as error:
         _fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`
@@ -154,7 +176,10 @@ def compile_(
             _fail(f"{len(differing)} of {len(files)} files are not what the code says: run compile without --check")
         return
     for path in differing:
-        _write(output / path, files[path])
+        try:
+            _write(output / path, files[path])
+        except OSError as error:
+            _fail(f"can't write {output / path}: {error.strerror}")
         print(f"wrote {output / path}")
     if not differing:
         print(f"{output} is up to date")
@@ -168,11 +193,20 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _serve(modules: list[str], host: str, port: int, loop: Loop) -> None:
+def _serve_again(modules: list[str], host: str, port: int, loop: Loop) -> None:
+    """Serve in a process of its own, until a file changes. What is wrong now may be right then."""
+    try:
+        _serve(modules, host, port, loop, _RELOADING_GRACE_SECONDS)
+    except typer.Exit as failure:
+        _say("Waiting for a change.")
+        sys.exit(failure.exit_code)
+
+
+def _serve(modules: list[str], host: str, port: int, loop: Loop, grace: float) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     services = _load(modules)
     try:
-        server = Server(*services, host=host, port=port)
+        server = Server(*services, host=host, port=port, grace=grace)
         with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
             runner.run(_run(server))
     except OSError as error:
@@ -238,11 +272,24 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that isn't
-        _fail(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones")
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            _fail(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones")
+        _fail(_import_failure(name, error))  # the module is there, and imports one that isn't
     except ExposeError as error:
         _fail(str(error))
+    except Exception as error:
+        _fail(_import_failure(name, error))
+
+
+def _import_failure(name: str, error: Exception) -> str:
+    """Why a module can't be imported: the traceback from its own first frame on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(
+        (__file__, importlib.__file__, "<frozen")
+    ):
+        frames = frames.tb_next
+    lines = traceback.format_exception(type(error), error.with_traceback(frames), frames)
+    return f"{name} can't be imported:\n{''.join(lines).rstrip()}"
 
 
 def _arguments(given: list[str]) -> bytes:
@@ -261,8 +308,8 @@ def _arguments(given: list[str]) -> bytes:
         name, kind, text = found.groups()
         try:
             named[name] = from_json(text) if kind == ":=" else text
-        except ValueError as error:
-            _fail(f"bad JSON in {name}: {error}", _MISUSED)
+        except ValueError:
+            _fail(f"{argument!r} is not JSON after ':='; for text write '{name}={text}'", _MISUSED)
     return to_json(named)
 
 
@@ -277,16 +324,20 @@ async def _print_items(target: str, path: str, request: bytes) -> None:
             raise CallError.of(error) from None
 
 
-def _details(error: CallError) -> list[str]:
-    lines = []
+def _told(error: CallError, target: str, method: str) -> str:
+    """What is said of a call that failed, with its details below."""
+    if error.code is grpc.StatusCode.UNIMPLEMENTED:
+        return f"UNIMPLEMENTED: {target} has no {method}"
+    lines = [str(error)]
     for detail in error.details:
         if isinstance(detail, BadRequest):
+            lines[0] = f"{error.code.name}: {error.message.partition(':')[0]}"
             lines += [f"  {violation.field}: {violation.description}" for violation in detail.field_violations]
         elif isinstance(detail, Message):
             lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
         else:
             lines.append(f"  {to_json(detail).decode()}")
-    return lines
+    return "\n".join(lines)
 
 
 def _read(path: Path) -> str | None:

@@ -10,7 +10,7 @@ import grpc
 
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
@@ -202,7 +202,7 @@ class Client(BaseClient):
             message = request(args, kwargs)
             return Pending(connection.stream(path, message, timeout, asked(metadata)), method)
 
-        return either if method.streams is None else stream if method.streams else unary
+        return named(either if method.streams is None else stream if method.streams else unary, method)
 
 
 def _cancelled() -> BaseException:

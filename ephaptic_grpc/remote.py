@@ -41,6 +41,8 @@ class Options:
 
     @classmethod
     def of(cls, timeout: float | None, metadata: Metadata) -> Self:
+        if not isinstance(timeout, int | float | None):
+            raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
         pairs = cast(
             "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
         )
@@ -50,7 +52,7 @@ class Options:
         return cls(timeout, lowered)
 
     def but(self, timeout: float | _Keep | None, metadata: Metadata | _Keep) -> Self:
-        changed = self if isinstance(timeout, _Keep) else replace(self, timeout=timeout)
+        changed = self if isinstance(timeout, _Keep) else replace(self.of(timeout, ()), metadata=self.metadata)
         if isinstance(metadata, _Keep):
             return changed
         added = self.of(None, metadata).metadata
@@ -85,6 +87,8 @@ class Method:
         """
         try:
             return pack(self.dump(args, kwargs))
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
         except PydanticSerializationError as error:
             error.add_note(f"in the arguments of {self.path}")
             raise
@@ -211,6 +215,12 @@ class BaseClient(ABC):
 def asked(metadata: Pairs) -> Pairs:
     """Metadata that also asks whether the function streams."""
     return (*metadata, KIND_ASKED)
+
+
+def named(call: Callable[..., Any], method: Method) -> Callable[..., Any]:
+    """What calls a method, under its name: for tracebacks, and for who forgot to await it."""
+    call.__name__ = call.__qualname__ = method.name
+    return call
 
 
 def _typed(procedure: Procedure) -> Method:

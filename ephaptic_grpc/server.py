@@ -47,7 +47,7 @@ class Server:
         limits: what the server allows.
 
     Raises:
-        ValueError: a service is named twice.
+        TypeError, ValueError: what is no service, or two of one name.
         ExposeError: an annotation of an exposed function names something that is not defined.
     """
 
@@ -61,6 +61,9 @@ class Server:
         limits: Limits = Limits(),  # noqa: B008  it is frozen
     ) -> None:
         self.services: Final = services or (default_service,)
+        for service in self.services:
+            if not isinstance(service, Service):
+                raise TypeError(f"Server takes services, not {service!r}")
         names = [service.name for service in self.services]
         if len(set(names)) < len(names):
             raise ValueError(f"a server has one service of a name: {', '.join(names)}")
@@ -116,9 +119,11 @@ class Server:
         """
         if self._server is None:
             return
-        server = self._server
+        server, grace = self._server, self._grace if grace is None else grace
+        if self._calls.paths() and grace:
+            logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
         await self._health.drain()
-        stopping = asyncio.ensure_future(server.stop(self._grace if grace is None else grace))
+        stopping = asyncio.ensure_future(server.stop(grace))
         await self._health.dismiss(stopping)
         await stopping
         with suppress(TimeoutError):

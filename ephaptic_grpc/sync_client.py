@@ -8,7 +8,7 @@ import grpc
 
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Remote, asked
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
@@ -136,21 +136,27 @@ class SyncClient(BaseClient):
         call_unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
         call_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
 
+        def begin(call: Any, message: bytes, metadata: Pairs = metadata) -> Any:
+            try:
+                return call(message, timeout=timeout, metadata=metadata)
+            except ValueError:
+                raise RuntimeError("the client is closed") from None
+
         def unary(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
             try:
-                reply = call_unary(message, timeout=timeout, metadata=metadata)
+                reply = begin(call_unary, message)
             except grpc.RpcError as error:
                 raise CallError.of(error) from None
             return method.value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:
             message = request(args, kwargs)
-            return SyncStream(call_stream(message, timeout=timeout, metadata=metadata), method)
+            return SyncStream(begin(call_stream, message), method)
 
         def either(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
-            call = call_stream(message, timeout=timeout, metadata=asked(metadata))
+            call = begin(call_stream, message, asked(metadata))
             items: SyncStream[Any] = SyncStream(call, method)
             if KIND_STREAM in tuple(call.initial_metadata() or ()):
                 return items
@@ -159,4 +165,4 @@ class SyncClient(BaseClient):
                 raise CallError(grpc.StatusCode.INTERNAL, f"{method.path} gave {len(values)} values instead of one")
             return values[0]
 
-        return either if method.streams is None else stream if method.streams else unary
+        return named(either if method.streams is None else stream if method.streams else unary, method)

@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator, core_schema
+from pydantic import ValidationError
+from pydantic_core import CoreSchema, PydanticSerializationError, SchemaSerializer, SchemaValidator, core_schema
 
 from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
 
@@ -51,8 +52,12 @@ class Value:
         Raises:
             ValidationError, PydanticSerializationError: the value doesn't fit.
         """
-        fitting = self._validate(value, from_attributes=True)
-        return self._serialise(fitting, by_alias=True, warnings=self._warnings)
+        try:
+            fitting = self._validate(value, from_attributes=True)
+            return self._serialise(fitting, by_alias=True, warnings=self._warnings)
+        except (ValidationError, PydanticSerializationError) as error:
+            error.add_note("what the function gave doesn't fit the type that it declares")
+            raise
 
 
 def parameters_schema(

@@ -247,7 +247,7 @@ def test_with_closes_the_client_and_its_streams(served):
     eventually_sync(lambda: ended == ["ticks"])
     with pytest.raises(CallError, match="CANCELLED"):
         list(stream)
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(RuntimeError, match="the client is closed"):
         client.remaining()
 
 
