@@ -80,6 +80,7 @@ class Server:
             for procedure in service.procedures.values()
         }
         self._server: grpc.aio.Server | None = None
+        self._started = False
         self._health = Health()
 
     @property
@@ -92,7 +93,10 @@ class Server:
 
         Raises:
             OSError: the address can't be listened on; its ``errno`` says why.
+            RuntimeError: it has been started before.
         """
+        if self._started:
+            raise RuntimeError("a server starts once: make another one")
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
         server = grpc.aio.server(
             options=[
@@ -110,6 +114,7 @@ class Server:
             await self._health.serve(service.name)
         await server.start()
         self._server = server
+        self._started = True
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain: say NOT_SERVING, take no new calls, let those in flight finish for ``grace`` seconds (the
@@ -152,7 +157,8 @@ class Server:
 
         restore = _on_signals(loop, on_signal)
         try:
-            await self._server.wait_for_termination()
+            # Shielded: cancelled in there, grpc.aio could never be stopped again.
+            await asyncio.shield(asyncio.ensure_future(self._server.wait_for_termination()))
             if drains:
                 await asyncio.gather(*drains)
         finally:

@@ -1,6 +1,7 @@
 """What stands between a generator and the transport: here the transport is the test, and takes items as it likes."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from waiting import eventually, settled
 
+from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS
 from ephaptic_grpc.pipe import Pipe, produce, produce_in_thread
 from ephaptic_grpc.threads import Threads
 
@@ -68,14 +70,14 @@ def start_counting(request, threads) -> tuple[Start, dict[str, object]]:
     return (lambda pipe: produce_in_thread(threads, in_thread, dump, pipe)), state
 
 
-async def test_the_generator_is_at_most_one_item_ahead_of_the_write(start_counting):
+async def test_the_generator_is_a_few_items_ahead_of_the_write_at_most(start_counting):
     start, state = start_counting
     pipe, reader = Pipe(asyncio.get_running_loop()), Reader()
     stop = start(pipe)
     forwarding = asyncio.create_task(pipe.forward(reader.write))
-    for taken in range(1, 4):
+    for taken in range(1, 5):
         await eventually(lambda taken=taken: len(reader.items) == taken)
-        assert await settled(lambda: state["produced"]) == taken + 1
+        assert taken < await settled(lambda: state["produced"]) <= taken + AHEAD_ITEMS
         reader.room.release()
     pipe.closed = True
     stop()
@@ -172,11 +174,11 @@ async def test_one_whose_turn_never_came_ends_at_once(threads):
 async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield():
     seen = []
 
-    async def times_out() -> AsyncIterator[str]:
+    async def times_out() -> AsyncIterator[object]:
         try:
             async with asyncio.timeout(0.05):
-                yield "parked"
-                yield "parked again"
+                for number in itertools.count():
+                    yield number
         except TimeoutError:
             seen.append("timeout")
         yield "goes on"
@@ -185,10 +187,10 @@ async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield():
     produce(times_out(), dump, pipe)
     forwarding = asyncio.create_task(pipe.forward(reader.write))
     await eventually(lambda: seen == ["timeout"])
-    for _ in range(3):
+    for _ in range(2 * AHEAD_ITEMS):
         reader.room.release()
     await asyncio.wait_for(forwarding, 5)
-    assert reader.items == [b"parked", b"parked again", b"goes on"]
+    assert reader.items == [*map(dump, range(len(reader.items) - 1)), b"goes on"]
     assert pipe.error is None
 
 
@@ -241,3 +243,47 @@ def test_a_loop_that_ends_first_leaves_the_thread_alone(threads):
     asyncio.run(main())
     release.set()
     assert closed.wait(5)
+
+
+async def test_big_items_are_not_produced_ahead():
+    produced = 0
+
+    async def big() -> AsyncIterator[str]:
+        nonlocal produced
+        while True:
+            produced += 1
+            yield "x" * AHEAD_BYTES
+
+    pipe, reader = Pipe(asyncio.get_running_loop()), Reader()
+    stop = produce(big(), dump, pipe)
+    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    for taken in range(1, 5):
+        await eventually(lambda taken=taken: len(reader.items) == taken)
+        assert await settled(lambda: produced) == taken + 1
+        reader.room.release()
+    pipe.closed = True
+    stop()
+    await asyncio.wait_for(pipe.wait_for_end(), 5)
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
+
+
+async def test_a_generator_that_never_waits_leaves_the_loop_to_others():
+    async def busy() -> AsyncIterator[int]:
+        while True:
+            yield 1
+
+    async def write(json: bytes) -> None:
+        pass  # never waits, either
+
+    pipe = Pipe(asyncio.get_running_loop())
+    stop = produce(busy(), dump, pipe)
+    forwarding = asyncio.create_task(pipe.forward(write))
+    async with asyncio.timeout(5):
+        for _ in range(100):
+            await asyncio.sleep(0)
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
+    pipe.closed = True
+    stop()
+    await asyncio.wait_for(pipe.wait_for_end(), 5)

@@ -140,10 +140,8 @@ async def test_what_is_still_undefined_when_a_server_is_made_is_named(service):
         Server(service)
 
 
-async def test_a_server_in_a_thread_of_its_own(serve, service):
-    served = serve(service)
-    async with connect(served.address, service) as client:
-        assert await client.add(1, 2) == 3
+def test_a_server_in_a_thread_of_its_own(serve, service):
+    assert serve(service).client.add(1, 2) == 3  # not an asynchronous client: grpcio up to 1.76 is noisy with two loops
 
 
 # --- TLS
@@ -436,6 +434,23 @@ async def test_wait_ends_when_the_server_is_stopped(service):
         await asyncio.sleep(0)
         await server.stop()
         await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_server_starts_once(service):
+    async with Server(service, port=0) as server:
+        with pytest.raises(RuntimeError, match="a server starts once: make another one"):
+            await server.start()
+    with pytest.raises(RuntimeError, match="a server starts once: make another one"):
+        await server.start()
+
+
+async def test_a_server_whose_port_was_taken_can_try_again(service):
+    async with Server(service, port=0) as first:
+        second = Server(service, port=first.port)
+        with pytest.raises(OSError, match="another program uses this port"):
+            await second.start()
+    async with second, connect(second.address, service) as client:
+        assert await client.add(1, 2) == 3
 
 
 async def test_waiting_for_a_server_that_has_not_been_started(service):

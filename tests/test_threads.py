@@ -26,10 +26,6 @@ def threads():
     threads.close()
 
 
-def ours() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("ephaptic_grpc-") and thread.daemon]
-
-
 async def test_a_function_runs_in_a_thread_with_the_context_of_its_caller(threads):
     variable.set("inside")
 
@@ -43,13 +39,17 @@ async def test_a_function_runs_in_a_thread_with_the_context_of_its_caller(thread
 
 
 async def test_threads_are_started_as_they_are_needed_and_used_again(threads):
-    before = len(ours())
-    for _ in range(10):
-        await threads.run(time.time)
-    assert len(ours()) <= before + 2  # the last one may not be idle yet when the next is asked for
+    used = {await threads.run(threading.get_ident) for _ in range(10)}
+    assert len(used) <= 2  # the last one may not be idle yet when the next is asked for
     barrier = threading.Barrier(3)
-    await asyncio.gather(*(threads.run(lambda: barrier.wait(5)) for _ in range(3)))
-    assert len(ours()) == before + 3
+
+    def meet() -> int:
+        barrier.wait(5)
+        return threading.get_ident()
+
+    together = set(await asyncio.gather(*(threads.run(meet) for _ in range(3))))
+    assert len(together) == 3
+    assert used < together
 
 
 async def test_no_more_than_its_size_run_at_once(threads):
@@ -140,14 +140,17 @@ async def test_an_idle_thread_holds_on_to_nothing(threads):
     await eventually(lambda: gc.collect() is not None and alive() is None)
 
 
-async def test_closed_threads_end(threads):
-    before = len(ours())
-    own = Threads(4)
-    barrier = threading.Barrier(4)
-    await asyncio.gather(*(own.run(lambda: barrier.wait(5)) for _ in range(4)))
-    assert len(ours()) == before + 4
-    own.close()
-    await eventually(lambda: len(ours()) == before)
+async def test_closed_threads_end():
+    threads, barrier = Threads(4), threading.Barrier(4)
+
+    def meet() -> threading.Thread:
+        barrier.wait(5)
+        return threading.current_thread()
+
+    started = await asyncio.gather(*(threads.run(meet) for _ in range(4)))
+    assert all(thread.is_alive() and thread.daemon for thread in started)
+    threads.close()
+    await eventually(lambda: not any(thread.is_alive() for thread in started))
 
 
 def test_posting_to_a_loop_that_is_gone_says_so():
