@@ -316,6 +316,7 @@ def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -
         for number, handler in before.items():
             with suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+            if handler is not None:  # it was not set by Python
+                signal.signal(number, handler)
 
     return restore
