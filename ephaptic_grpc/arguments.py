@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.fields import FieldInfo
 from pydantic_core import SchemaSerializer, SchemaValidator, to_json
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
@@ -117,8 +118,16 @@ class Arguments:
 
     def _dump_array(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         bound = self._signature.bind(*args, **kwargs)
-        if kwargs:
-            bound.apply_defaults()  # a position before a named one can't be left empty
+        if kwargs:  # a position before a named one can't be left empty
+            last = max(map(self._positions.index, bound.arguments))
+            bound.apply_defaults()
+            for name in self._positions[last + 1 :]:
+                del bound.arguments[name]
+            if self._rest is not None:
+                bound.arguments.pop(self._rest, None)
+            for name, value in bound.arguments.items():
+                if isinstance(value, FieldInfo):
+                    bound.arguments[name] = value.get_default(call_default_factory=True, validated_data={})
         elements = [self._dump[name][1](value) for name, value in zip(self._positions, bound.args, strict=False)]
         rest = bound.args[len(self._positions) :]
         if self._dump_rest is not None:

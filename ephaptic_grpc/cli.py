@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import importlib.util
+import io
 import logging
 import os
 import re
@@ -187,6 +188,9 @@ def compile_(
 
 def main() -> None:
     """Run the command line; of ``python -m ephaptic_grpc``, too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
     try:
         app(prog_name="ephaptic-grpc")
     except KeyboardInterrupt:
@@ -266,6 +270,8 @@ def _load(modules: list[str]) -> list[Service]:
 
 
 def _import(name: str) -> Any:
+    if not name or name.startswith("."):
+        _fail(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", _MISUSED)
     if name.endswith(".py") or os.sep in name:
         dotted = ".".join(Path(name).with_suffix("").parts)
         _fail(f"{name!r} is a file: name the module, such as {dotted!r}", _MISUSED)
@@ -294,6 +300,8 @@ def _import_failure(name: str, error: Exception) -> str:
 
 def _arguments(given: list[str]) -> bytes:
     """The JSON of the arguments on a command line."""
+    if any("\ud800" <= character <= "\udfff" for character in "".join(given)):
+        _fail("the arguments are not UTF-8", _MISUSED)
     if len(given) == 1 and given[0].lstrip()[:1] in ("{", "["):
         try:
             from_json(given[0])
@@ -341,7 +349,7 @@ def _told(error: CallError, target: str, method: str) -> str:
 
 
 def _read(path: Path) -> str | None:
-    return path.read_text("utf-8") if path.is_file() else None
+    return path.read_bytes().decode("utf-8", "replace") if path.is_file() else None
 
 
 def _write(path: Path, text: str) -> None:

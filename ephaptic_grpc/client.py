@@ -65,6 +65,10 @@ class Stream(AsyncIterator[T], Generic[T]):
     async def __anext__(self) -> T:
         try:
             message = await self._next()
+        except StopAsyncIteration:
+            if self._call.cancelled():  # a step that was cancelled ended grpc's own iterator, and the call with it
+                raise _cancelled() from None
+            raise
         except grpc.RpcError as error:
             raise CallError.of(error) from None
         except asyncio.CancelledError:

@@ -106,15 +106,29 @@ class Status(NamedTuple):
 
 def status_of(error: BaseException, path: str) -> Status:
     """The status that tells the caller of ``path`` about ``error``, which is logged unless its author meant it."""
-    meant = error
-    while isinstance(meant, BaseExceptionGroup) and len(meant.exceptions) == 1:
-        meant = meant.exceptions[0]  # a task group wraps what one of its tasks raised
-    if isinstance(meant, ServiceError) and not isinstance(meant, CallError):
-        message = _cut(meant.message, STATUS_MESSAGE_BYTES)
-        return Status(meant.code, message, _pack_details(meant, message, path))
+    try:
+        status = _meant_status(error, path)
+    except Exception:  # one that can't even be read: a subclass that forgot super().__init__(), say
+        logger.exception("%s raised an error that can't be sent", path)
+        status = None
+    if status is not None:
+        return status
     error_id = secrets.token_hex(8)
     logger.error("%s failed (error id %s)", path, error_id, exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"internal error (error id {error_id})", ())
+
+
+def _meant_status(error: BaseException, path: str) -> Status | None:
+    """The status that the author of a function chose, or None where it was not chosen."""
+    meant = error
+    while isinstance(meant, BaseExceptionGroup) and len(meant.exceptions) == 1:
+        meant = meant.exceptions[0]  # a task group wraps what one of its tasks raised
+    if not isinstance(meant, ServiceError) or isinstance(meant, CallError):
+        return None
+    if not isinstance(meant.code, grpc.StatusCode) or meant.code.value[0] == 0:
+        raise TypeError(f"the code of a ServiceError can't be {meant.code!r}")
+    message = _cut(meant.message, STATUS_MESSAGE_BYTES)
+    return Status(meant.code, message, _pack_details(meant, message, path))
 
 
 def _cut(text: str, size: int) -> str:

@@ -66,11 +66,12 @@ async def _forward(start: Callable[[Pipe], Callable[[], object]], write: Write) 
     stop = start(pipe)
     try:
         await pipe.forward(write)
-    finally:
+    except BaseException:
         if not pipe.ended:
             pipe.closed = True
             stop()
             await pipe.wait_for_end()
-            pipe.log_late_error()
+        pipe.log_late_error()
+        raise
     if pipe.error is not None:
         raise pipe.error

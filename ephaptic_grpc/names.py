@@ -21,8 +21,8 @@ def check_function_name(name: str) -> None:
         raise ValueError("a name that begins with an underscore is private: rename it, or pass expose(name=...)")
     if not _FUNCTION.fullmatch(name):
         raise ValueError("a name is made of ASCII letters, digits and underscores: pass expose(name=...)")
-    if keyword.iskeyword(name):
-        raise ValueError("a keyword of Python can't be called by a client: pass expose(name=...)")
+    if keyword.iskeyword(name) or keyword.iskeyword(rpc_name(name)):
+        raise ValueError("it, or its RPC, would be a keyword of Python: pass expose(name=...)")
     if name in CLIENT_ATTRIBUTES:
         raise ValueError(f"every client has a {name!r} of its own: pass expose(name=...)")
 
@@ -34,6 +34,9 @@ def check_service_name(name: str) -> None:
             "a service's name is its package and its own name in PascalCase, such as 'chat.v1.ChatService', "
             f"not {name!r}"
         )
+    parts = name.split(".")
+    if "ephaptic_grpc" in parts or any(map(keyword.iskeyword, parts)):
+        raise ValueError(f"{name!r} has a part that stubs can't have: 'ephaptic_grpc', or a keyword of Python")
 
 
 def rpc_name(function: str) -> str:

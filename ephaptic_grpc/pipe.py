@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final
 
+from ephaptic_grpc.errors import ServiceError
 from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_SECONDS
 from ephaptic_grpc.threads import Threads, post
 
@@ -80,9 +81,9 @@ class Pipe:
             await self._wait()
 
     def log_late_error(self) -> None:
-        """Log what a generator raised when it was closed: there is no caller left to be told."""
-        if self.error is not None and not isinstance(self.error, asyncio.CancelledError):
-            logger.error("a generator failed while it was being closed", exc_info=self.error)
+        """Log what a generator raised that no caller is left to be told."""
+        if self.error is not None and not isinstance(self.error, asyncio.CancelledError | ServiceError):
+            logger.error("a generator failed after its caller had left", exc_info=self.error)
 
     async def _wait(self) -> None:
         self._waiting = self._loop.create_future()

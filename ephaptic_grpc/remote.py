@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any, Final, Self, cast
 
 import grpc
@@ -18,6 +19,9 @@ from ephaptic_grpc.service import Service
 
 Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 Pairs = tuple[tuple[str, str | bytes], ...]
+
+_LONGEST_TIMEOUT: Final = 1e9
+"""Seconds; gRPC takes a longer one for a deadline that has passed."""
 
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _TEXT: Final = re.compile(r"[\x20-\x7e]*")
@@ -43,6 +47,10 @@ class Options:
     def of(cls, timeout: float | None, metadata: Metadata) -> Self:
         if not isinstance(timeout, int | float | None):
             raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
+        if timeout is not None and isnan(timeout):
+            raise ValueError("timeout is a number of seconds or None, not NaN")
+        if timeout is not None and timeout > _LONGEST_TIMEOUT:
+            timeout = None
         pairs = cast(
             "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
         )
@@ -196,7 +204,8 @@ class BaseClient(ABC):
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function by its name: ``client.call("search", "x", k=3)`` is ``client.search("x", k=3)``."""
-        call = vars(self).get(name) or self.__getattr__(name)
+        call = None if name.startswith("_") else vars(self).get(name)
+        call = call or self.__getattr__(name)
         return call(*args, **kwargs)
 
     def with_options(self, *, timeout: float | _Keep | None = KEEP, metadata: Metadata | _Keep = KEEP) -> Self:

@@ -67,6 +67,8 @@ class Server:
         names = [service.name for service in self.services]
         if len(set(names)) < len(names):
             raise ValueError(f"a server has one service of a name: {', '.join(names)}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"a port is 0 to 65535, not {port}")
         self.host: Final = host
         self.port = port
         self._grace = grace

@@ -13,9 +13,19 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from ephaptic_grpc.errors import ServiceError
-from ephaptic_grpc.limits import RENDERED_ERRORS, VIOLATION_FIELD_CHARS, VIOLATION_TEXT_CHARS, VIOLATIONS
+from ephaptic_grpc.limits import (
+    RENDERED_ERRORS,
+    STATUS_DETAILS_BYTES,
+    VIOLATION_FIELD_CHARS,
+    VIOLATION_TEXT_CHARS,
+    VIOLATIONS,
+)
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ANY_OVERHEAD: Final = 64
+_MESSAGE_OVERHEAD: Final = 4
+"""Bytes that the details around the violations take, and those around each."""
+
 _SHORTEST_SECRET: Final = 4
 _SCALARS_STRUCK_OUT: Final = 1000
 
@@ -34,15 +44,18 @@ def bad_arguments(error: ValidationError, json: bytes, parameters: Sequence[str]
         return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, f"bad arguments: {count} values don't fit")
     found = error.errors(include_input=False, include_url=False, include_context=False)
     data = None if found[0]["type"] == "json_invalid" and not found[0]["loc"] else from_json(json or b"{}")
-    violations = []
+    violations: list[BadRequest.FieldViolation] = []
+    room = STATUS_DETAILS_BYTES - _ANY_OVERHEAD
     for item in found[:VIOLATIONS]:
         loc, value = _place(item["loc"], data, missing=item["type"].startswith("missing"))
-        violations.append(
-            BadRequest.FieldViolation(
-                field=_shorten(_path(loc, parameters, rest, by_position=isinstance(data, list)), VIOLATION_FIELD_CHARS),
-                description=_shorten(_strike_out(item["msg"], value), VIOLATION_TEXT_CHARS),
-            )
+        violation = BadRequest.FieldViolation(
+            field=_shorten(_path(loc, parameters, rest, by_position=isinstance(data, list)), VIOLATION_FIELD_CHARS),
+            description=_shorten(_strike_out(item["msg"], value), VIOLATION_TEXT_CHARS),
         )
+        room -= violation.ByteSize() + _MESSAGE_OVERHEAD
+        if room < 0:
+            break
+        violations.append(violation)
     first = violations[0]
     message = (
         f"bad arguments: {first.field}: {first.description}" if first.field else f"bad arguments: {first.description}"

@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ephaptic_grpc.arguments import Arguments
 
@@ -74,3 +74,10 @@ def test_a_value_of_another_type_goes_as_it_is_for_the_server_to_judge():
 
 def test_the_last_of_two_equal_names_wins_as_in_javascript():
     assert arguments(both).load(b'{"a":1,"a":2}')[1]["a"] == 2
+
+
+def test_only_what_stands_before_a_named_argument_is_filled_in():
+    def f(a: int, /, b: int = Field(5), c: int = 3, d: int | None = None) -> None: ...
+
+    assert arguments(f).dump((1,), {"c": 4}) == b"[1,5,4]"
+    assert arguments(f).dump((1,), {}) == b"[1]"

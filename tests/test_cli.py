@@ -330,3 +330,25 @@ def test_output_is_json_lines_whatever_the_value(folder):
         line = run(folder, "call", address, "functions.v1.FunctionsService/odd").stdout
     assert line.count("\n") == 1
     assert json.loads(line) == {"text": "a\nb\u2028c", "none": None}
+
+
+def test_what_a_terminal_cannot_show_is_escaped(folder):
+    (folder / "umlaut.py").write_text("from ephaptic_grpc import expose\n@expose\ndef f(): 'Grüße.'\n", "utf-8")
+    result = run(folder, "list", "umlaut", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Gr\\xfc\\xdfe." in result.stdout
+
+
+@pytest.mark.parametrize("module", ["", ".shop", ":shop"])
+def test_no_module_at_all(folder, module):
+    result = run(folder, "list", module)
+    assert result.returncode == 2
+    assert result.stderr.endswith("is no module: name one, such as 'chat' or 'app.rpc:chat'\n")
+
+
+def test_a_file_that_is_no_text_differs(folder):
+    assert run(folder, "compile", "shop", "-o", "out").returncode == 0
+    (folder / "out/shop/v1/shop.proto").write_bytes(b"\xff")
+    assert run(folder, "compile", "shop", "-o", "out", "--check").returncode == 1
+    assert run(folder, "compile", "shop", "-o", "out").returncode == 0
+    assert run(folder, "compile", "shop", "-o", "out", "--check").returncode == 0

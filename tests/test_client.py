@@ -417,6 +417,14 @@ async def test_leaving_a_stream_stops_its_generator(client, leave):
     assert await client.remaining() is None  # the connection is as good as before
 
 
+async def test_a_stream_that_was_given_up_has_no_clean_end(client):
+    stream = client.quiet()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(stream), 0.05)
+    with pytest.raises(CallError, match="CANCELLED"):
+        await anext(stream)
+
+
 async def test_a_loop_that_waits_is_told_that_its_stream_was_cancelled(client):
     stream = client.quiet()
 

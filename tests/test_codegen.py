@@ -115,3 +115,8 @@ def test_stubs_have_nothing_absolute_but_google_and_grpc(service):
 
 def test_the_shared_message_is_always_written(service):
     assert "message Payload" in proto_files([service])[PAYLOAD_FILE]
+
+
+def test_a_service_beside_the_shared_message_is_refused():
+    with pytest.raises(ValueError, match=r"pay\.v1\.PayloadService would be in pay/v1/payload\.proto"):
+        proto_files([Service("pay.v1.PayloadService")])

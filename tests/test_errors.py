@@ -210,3 +210,22 @@ def test_a_status_crosses_the_wire(serve, message, arrives):
 def test_what_a_task_of_a_task_group_meant_is_told():
     error = ExceptionGroup("one", [ExceptionGroup("two", [ServiceError(NOT_FOUND, "no such user")])])
     assert str(as_told(error)) == "NOT_FOUND: no such user"
+
+
+class ForgotInitError(ServiceError):
+    def __init__(self) -> None:
+        self.mine = "hunter2"
+
+
+def with_code_ok() -> ServiceError:
+    error = ServiceError(NOT_FOUND, "hunter2")
+    error.code = grpc.StatusCode.OK
+    return error
+
+
+@pytest.mark.parametrize("error", [ForgotInitError(), with_code_ok(), ServiceError(NOT_FOUND, UnspeakableError())])
+def test_an_error_that_cannot_be_read_is_internal(error, caplog):
+    told = as_told(error)
+    assert told.code is grpc.StatusCode.INTERNAL
+    assert "hunter2" not in told.message
+    assert told.message.partition("error id ")[2].rstrip(")") in caplog.text

@@ -79,3 +79,15 @@ def test_a_service_is_described_in_a_file_of_its_name(service, file):
 def test_a_name_that_is_nearly_right_is_suggested():
     assert suggestion("ai_respnse", ["ai_response", "add"]) == " (did you mean 'ai_response'?)"
     assert suggestion("x", ["ai_response", "add"]) == ""
+
+
+@pytest.mark.parametrize("name", ["acme.ephaptic_grpc.ChatService", "class.v1.ChatService", "message.v1.None"])
+def test_what_generated_stubs_could_not_hold_is_refused(name):
+    with pytest.raises(ValueError, match="a part that stubs can't have"):
+        check_service_name(name)
+
+
+@pytest.mark.parametrize("name", ["none", "true", "false"])
+def test_a_function_whose_rpc_would_be_a_keyword_is_refused(name):
+    with pytest.raises(ValueError, match="a keyword of Python"):
+        check_function_name(name)

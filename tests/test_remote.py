@@ -54,7 +54,7 @@ def test_a_name_that_is_nearly_right_is_suggested():
 
 
 def test_a_name_that_no_function_can_have_is_refused_without_a_call():
-    with pytest.raises(AttributeError, match="'class' can't be a function: a keyword"):
+    with pytest.raises(AttributeError, match="'class' can't be a function: it, or its RPC, would be a keyword"):
         Remote("remote.v1.RemoteService").method("class")
 
 

@@ -10,6 +10,7 @@ from ephaptic_grpc.names import proto_file, rpc_name
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service
 
+_PAYLOAD: Final = "ephaptic_grpc.v1.Payload"
 PAYLOAD_FILE: Final = "ephaptic_grpc/v1/payload.proto"
 
 _QUOTED_OR_MODULE: Final = re.compile(r"(?P<quoted>'[^']*')|(?:[A-Za-z_]\w*\.|<locals>\.)+")
@@ -26,6 +27,8 @@ def proto_files(services: Iterable[Service]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for service in services:
         path = proto_file(service.name)
+        if path.endswith("/payload.proto"):
+            raise ValueError(f"{service.name} would be in {path}, beside stubs of the shared message: rename it")
         if path in texts:
             raise ValueError(f"{service.name} and another service would both be in {path}: rename one of them")
         texts[path] = "".join(f"{line}\n" for line in _service(service))
@@ -79,7 +82,7 @@ def _service(service: Service) -> Iterator[str]:
         for line in (*procedure.doc.splitlines(), *([""] if procedure.doc else []), described(procedure)):
             yield f"  // {_printable(line)}".rstrip()
         stream = "stream " if procedure.streams else ""
-        yield f"  rpc {rpc_name(procedure.name)}(ephaptic_grpc.v1.Payload) returns ({stream}ephaptic_grpc.v1.Payload);"
+        yield f"  rpc {rpc_name(procedure.name)}({_PAYLOAD}) returns ({stream}{_PAYLOAD});"
     yield "}"
 
 
