@@ -219,6 +219,9 @@ async def test_health_can_be_watched_to_the_end(service):
         await asyncio.wait_for(server.stop(), 5)  # and not after the grace
         assert (await watches[0].read()).status == NOT_SERVING
         assert (await watches[2].read()).status == NOT_SERVING
+        for watch in watches:
+            watch.cancel()
+            await asyncio.wait_for(watch.code(), 5)
 
 
 # --- what a function knows of its call
