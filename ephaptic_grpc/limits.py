@@ -35,6 +35,12 @@ AHEAD_SECONDS: Final = 0.002
 Waking a task for each item costs a tenth of the stream's speed; longer than this, other calls would feel it.
 """
 
+PING_SECONDS: Final = 30.0
+"""How often a proxy asks the server whether it is still there; the server allows three times as many.
+
+gRPC's own server takes it for an attack, and ended a quiet stream after 133 s.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

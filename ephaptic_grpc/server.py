@@ -20,7 +20,7 @@ from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.errors import ServiceError, status_of
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import Limits
+from ephaptic_grpc.limits import PING_SECONDS, Limits
 from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
@@ -104,6 +104,8 @@ class Server:
             options=[
                 ("grpc.so_reuseport", 0),  # else two servers share a port without a word
                 ("grpc.max_receive_message_length", self._limits.request_bytes),
+                ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1000 / 3)),
+                ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
