@@ -2,15 +2,12 @@
 
 import asyncio
 import importlib
-import importlib.util
 import io
 import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -21,17 +18,19 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic_core import from_json, to_json
 
+from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.proto import described, proto_files
 from ephaptic_grpc.codegen.stubs import python_stubs
 from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import check_service_name, rpc_path, suggestion
 from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
-from ephaptic_grpc.server import Server
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
+from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
 _RELOADING_GRACE_SECONDS: Final = 0.2
-_LEAVING_SECONDS: Final = 1.0
+_WEB_PORT: Final = 8080
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
@@ -65,12 +64,16 @@ Modules = Annotated[
 ]
 
 
-class Loop(StrEnum):
-    """An event loop."""
-
-    auto = "auto"
-    asyncio = "asyncio"
-    uvloop = "uvloop"
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN", help="A site whose pages may call, such as https://app.example.com; again for more."
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A header that such pages may send, besides authorization; again for more."),
+]
 
 
 @app.command()
@@ -80,13 +83,26 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
     reload: Annotated[bool, typer.Option("--reload", help="Start again when a Python file changes.")] = False,
     loop: Annotated[Loop, typer.Option(help="The event loop; auto is uvloop where it is installed.")] = Loop.auto,
+    web: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="[PORT]", help=f"For browsers: an Envoy in front ({_WEB_PORT})."),
+    ] = None,
+    static: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --web: the files of a page, served beside the functions.")
+    ] = None,
+    origin: Origins = None,
+    header: Headers = None,
 ) -> None:
     """Serve what modules expose.
 
     A module alone serves every service that is found in it: ephaptic-grpc serve chat
     """
+    if web is None and (static or origin or header):
+        _fail("--static, --origin and --header are for --web", _MISUSED)
+    gateway = web if web is None else Web(web, static, tuple(origin or ()), tuple(header or ()))
+    serving = Serving(host, port, _RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS, loop, gateway)
     if not reload:
-        _serve(modules, host, port, loop, _GRACE_SECONDS)
+        _serve(modules, serving)
         return
     import watchfiles  # here, since nothing else needs it
 
@@ -95,11 +111,48 @@ def serve(
     watchfiles.run_process(
         Path.cwd(),
         target=_serve_again,
-        args=(modules, host, port, loop),
+        args=(modules, serving),
         watch_filter=watchfiles.PythonFilter(),
         callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
         sigint_timeout=10,
     )
+
+
+@app.command()
+def envoy(
+    modules: Modules,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")],
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="A server; again for each of several (127.0.0.1:50051)."),
+    ] = None,
+    origin: Origins = None,
+    header: Headers = None,
+    tls: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="CERT KEY", help="The files of a certificate and its key.")
+    ] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Envoy listens.")] = "127.0.0.1:8080",
+) -> None:
+    """Write an Envoy configuration that lets browsers call services, for production.
+
+    \b
+    ephaptic-grpc envoy chat --origin https://app.example.com --tls cert.pem key.pem --listen 0.0.0.0:443 -o envoy.yaml
+    """
+    try:
+        gateway = Gateway(
+            upstreams=tuple(upstream or ["127.0.0.1:50051"]),
+            listen=listen,
+            origins=tuple(origin or ()),
+            headers=tuple(header or ()),
+            tls=None if tls is None else (str(tls[0]), str(tls[1])),
+        )
+    except ValueError as error:
+        _fail(str(error), _MISUSED)
+    try:
+        _write(output, envoy_config(_load(modules), gateway))
+    except OSError as error:
+        _fail(f"can't write {output}: {error.strerror}")
+    print(f"wrote {output}")
 
 
 @app.command("list")
@@ -192,57 +245,37 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
     try:
-        app(prog_name="ephaptic-grpc")
+        app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
-def _serve_again(modules: list[str], host: str, port: int, loop: Loop) -> None:
+def _with_web_port(arguments: list[str]) -> list[str]:
+    """The arguments, with the port that a bare ``--web`` means."""
+    following = [*arguments[1:], ""]
+    return [
+        f"--web={_WEB_PORT}" if argument == "--web" and not after.isdecimal() else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
+
+
+def _serve_again(modules: list[str], serving: Serving) -> None:
     """Serve in a process of its own, until a file changes. What is wrong now may be right then."""
     try:
-        _serve(modules, host, port, loop, _RELOADING_GRACE_SECONDS)
+        _serve(modules, serving)
     except typer.Exit as failure:
         _say("Waiting for a change.")
         sys.exit(failure.exit_code)
 
 
-def _serve(modules: list[str], host: str, port: int, loop: Loop, grace: float) -> None:
+def _serve(modules: list[str], serving: Serving) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    services = _load(modules)
     try:
-        server = Server(*services, host=host, port=port, grace=grace)
-        with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-            runner.run(_run(server))
+        serve_process(_load(modules), serving)
     except OSError as error:
         _fail(error.strerror or str(error))
-    except ValueError as error:
+    except (ValueError, NoLoopError, NoEnvoyError) as error:
         _fail(str(error))
-
-
-async def _run(server: Server) -> None:
-    async with server:
-        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-        for service in server.services:
-            _say(f"Serving {service.name}: {', '.join(service.procedures) or 'no functions'}")
-        _say(f"on {server.address} ({loop}). Ctrl-C stops.")
-        await server.wait()
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left and (await asyncio.wait(left, timeout=_LEAVING_SECONDS))[1]:
-        # What ignores its cancellation has been logged; asyncio would wait for it for ever.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
-
-
-def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if loop is Loop.asyncio or (loop is Loop.auto and importlib.util.find_spec("uvloop") is None):
-        return None
-    try:
-        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-    except ImportError:
-        _fail("uvloop is not installed: it has no wheel for this platform, or was left out. Use --loop asyncio")
 
 
 def _load(modules: list[str]) -> list[Service]:

@@ -88,7 +88,7 @@ class Server:
     @property
     def address(self) -> str:
         """Where clients connect to: ``127.0.0.1:50051``."""
-        return _address(self.host, self.port)
+        return host_port(self.host, self.port)
 
     async def start(self) -> None:
         """Listen.
@@ -109,7 +109,7 @@ class Server:
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
-        _check_address(self.host, self.port)
+        check_address(self.host, self.port)
         if self._credentials is None:
             self.port = server.add_insecure_port(self.address)
         else:
@@ -287,11 +287,11 @@ async def _abort(error: BaseException, procedure: Procedure, context: _Context) 
     await context.abort(status.code, status.message, status.trailing_metadata)
 
 
-def _address(host: str, port: int) -> str:
+def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int) -> None:
     """Raise OSError where an address can't be listened on: grpc itself doesn't say why, and logs more than it says."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -302,7 +302,7 @@ def _check_address(host: str, port: int) -> None:
             probe.listen()
     except OSError as error:
         reason = "another program uses this port" if error.errno == errno.EADDRINUSE else error.strerror
-        raise OSError(error.errno, f"can't listen on {_address(host, port)}: {reason}") from None
+        raise OSError(error.errno, f"can't listen on {host_port(host, port)}: {reason}") from None
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

@@ -218,7 +218,7 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
                     for service in services
                 ),
                 *(_file_route(path, file) for path, file in gateway.files.items()),
-                _OTHER_ROUTE,
+                _OTHER_ROUTES,
             ]
         ),
     )
@@ -285,7 +285,9 @@ def _file_route(path: str, file: StaticFile) -> str:
     )
 
 
-_OTHER_ROUTE: Final = dedent("""\
+_OTHER_ROUTES: Final = dedent("""\
+    - match: {prefix: "/", headers: [{name: ":method", string_match: {exact: GET}}]}
+      direct_response: {status: 404}
     # Anything else is UNIMPLEMENTED, and says so with CORS headers, which Envoy's own 404 would lack.
     - match: {prefix: "/"}
       route: {cluster: servers, prefix_rewrite: /unimplemented/, timeout: 5s}""")
