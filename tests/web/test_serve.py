@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from conftest import serving
+from conftest import listens, serving
 from waiting import eventually_sync
 
 from ephaptic_grpc import connect_sync
@@ -55,12 +55,6 @@ def get(url: str) -> tuple[int, str | None, bytes]:
     except HTTPError as error:
         with error:
             return error.code, error.headers["content-type"], error.read()
-
-
-def listens(url: str) -> bool:
-    host, port = re.fullmatch(r"http://(.+):(\d+)", url).groups()
-    with socket.socket() as client:
-        return client.connect_ex((host, int(port))) == 0
 
 
 def test_a_page_and_the_functions_are_at_one_address(folder):
