@@ -27,14 +27,17 @@ class Arguments:
 
     Args:
         signature: of the function, with annotations that hold no unresolved names.
+        sparse: whether fields of models that were not set are left out when arguments are sent, for the server to
+            fill in its defaults.
 
     Raises:
         ExposeError: a parameter that Pydantic can't read, or a signature that JSON can't call in full.
         NameError: a type names something that isn't defined (yet).
     """
 
-    def __init__(self, signature: inspect.Signature) -> None:
+    def __init__(self, signature: inspect.Signature, *, sparse: bool = False) -> None:
         self._signature = signature
+        self._sparse = sparse
         parameters = list(signature.parameters.values())
         by_position = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _REST)]
         by_name = [p.name for p in parameters if p.kind in (inspect.Parameter.KEYWORD_ONLY, _NAMED_REST)]
@@ -63,7 +66,8 @@ class Arguments:
             config["ser_json_inf_nan"] = "constants"  # for the server to refuse: null could be taken for None
             # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
             # leaves out what the server computes itself.
-            return partial(SchemaSerializer(whole, config).to_json, by_alias=True, round_trip=True, warnings=False)
+            to_json = SchemaSerializer(whole, config).to_json
+            return partial(to_json, by_alias=True, round_trip=True, warnings=False, exclude_unset=self._sparse)
 
         self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
         for schema in arguments["arguments_schema"]:
@@ -72,9 +76,9 @@ class Arguments:
             dump = _dump_secret if secret else serialiser(schema["schema"])
             self._dump[name] = _key(name, schema.get("alias")), dump
         self._members = [self._dump[name] for name in self._positions]
-        rest, named_rest = arguments.get("var_args_schema"), arguments.get("var_kwargs_schema")
+        rest = arguments.get("var_args_schema")
         self._dump_rest = serialiser(rest) if rest else None
-        self._dump_named_rest = _named_rest(named_rest, serialiser) if named_rest else None
+        self._dump_named_rest = _named_rest(arguments, serialiser) if "var_kwargs_schema" in arguments else None
         self._rest = next((p.name for p in parameters if p.kind is _REST), None)
 
     def load(self, json: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -135,14 +139,18 @@ class Arguments:
         return b"[" + b",".join(elements) + b"]"
 
 
-def _key(name: str, alias: Any) -> bytes:
-    """What an argument is called in JSON: by its alias, the first of several, or by its own name."""
+def wire_name(name: str, alias: Any) -> str:
+    """What an argument is called in JSON: by Pydantic's alias of it, the first of several, or by its own name."""
     if isinstance(alias, list):  # of paths, or one path
         paths = alias if isinstance(alias[0], list) else [alias]
         alias = next((path[0] for path in paths if len(path) == 1), None)
         if alias is None:
             raise ExposeError(f"{name!r} is read from inside of another argument (AliasPath): give it an alias")
-    return to_json(alias or name) + b":"
+    return str(alias or name)
+
+
+def _key(name: str, alias: Any) -> bytes:
+    return to_json(wire_name(name, alias)) + b":"
 
 
 def _is_secret(annotation: Any) -> bool:
@@ -157,16 +165,25 @@ def _dump_secret(value: object) -> bytes:
     return to_json(revealed, bytes_mode="base64")
 
 
-def _named_rest(schema: Any, serialiser: Callable[[Any], Callable[[object], bytes]]) -> Callable[[str], Any]:
+def unpacked(arguments: Any) -> dict[str, Any] | None:
+    """The fields of ``**kwargs: Unpack[TypedDict]``, from the schema of the arguments; None where it has no such."""
+    if arguments.get("var_kwargs_mode") != "unpacked-typed-dict":
+        return None
+    fields: dict[str, Any] = arguments["var_kwargs_schema"]["fields"]
+    return fields
+
+
+def _named_rest(arguments: Any, serialiser: Callable[[Any], Callable[[object], bytes]]) -> Callable[[str], Any]:
     """How ``**kwargs`` are sent: all of one type, or each as its ``Unpack[TypedDict]`` says."""
-    if schema["type"] == "typed-dict":
+    typed = unpacked(arguments)
+    if typed is not None:
         fields = {
             name: (_key(name, field.get("validation_alias")), serialiser(field["schema"]))
-            for name, field in schema["fields"].items()
+            for name, field in typed.items()
         }
         anything = partial(to_json, bytes_mode="base64")
         return lambda name: fields.get(name) or (_key(name, None), anything)
-    dump = serialiser(schema)
+    dump = serialiser(arguments["var_kwargs_schema"])
     return lambda name: (_key(name, None), dump)
 
 

@@ -1,16 +1,15 @@
 """The command ``ephaptic-grpc``: the only code here that writes files or starts processes."""
 
 import asyncio
-import importlib
 import io
 import logging
 import os
 import re
 import sys
-import traceback
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import grpc
 import typer
@@ -18,14 +17,19 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic_core import from_json, to_json
 
+from ephaptic_grpc.codegen.contract_json import contract_json
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.proto import described, proto_files
+from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
-from ephaptic_grpc.errors import CallError, ExposeError
-from ephaptic_grpc.names import check_service_name, rpc_path, suggestion
+from ephaptic_grpc.contract import Contract
+from ephaptic_grpc.descriptors import descriptor_set
+from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.names import check_service_name, rpc_path
 from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
-from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
+from ephaptic_grpc.sources import DESCRIPTOR_SET, SourceError, contract_of, is_address, services_of
 from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
@@ -34,6 +38,9 @@ _WEB_PORT: Final = 8080
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
+
+_EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {".py": python_module, ".json": contract_json}
+_ENDINGS: Final = ".py makes a Python module, .json shows the contract"
 
 app = typer.Typer(
     name="ephaptic-grpc",
@@ -64,6 +71,9 @@ Modules = Annotated[
 ]
 
 
+Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 where the files differ.")]
+
+
 Origins = Annotated[
     list[str] | None,
     typer.Option(
@@ -83,6 +93,14 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
     reload: Annotated[bool, typer.Option("--reload", help="Start again when a Python file changes.")] = False,
     loop: Annotated[Loop, typer.Option(help="The event loop; auto is uvloop where it is installed.")] = Loop.auto,
+    reflection: Annotated[
+        bool | None,
+        typer.Option(
+            "--reflection/--no-reflection",
+            help="Tell the services' contracts to whoever asks.",
+            show_default="on a loopback address only",
+        ),
+    ] = None,
     web: Annotated[
         int | None,
         typer.Option(min=0, max=65535, metavar="[PORT]", help=f"For browsers: an Envoy in front ({_WEB_PORT})."),
@@ -99,8 +117,14 @@ def serve(
     """
     if web is None and (static or origin or header):
         _fail("--static, --origin and --header are for --web", _MISUSED)
-    gateway = web if web is None else Web(web, static, tuple(origin or ()), tuple(header or ()))
-    serving = Serving(host, port, _RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS, loop, gateway)
+    serving = Serving(
+        host=host,
+        port=port,
+        grace=_RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
+        loop=loop,
+        reflection=is_loopback(host) if reflection is None else reflection,
+        web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ())),
+    )
     if not reload:
         _serve(modules, serving)
         return
@@ -132,6 +156,7 @@ def envoy(
         tuple[Path, Path] | None, typer.Option(metavar="CERT KEY", help="The files of a certificate and its key.")
     ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Envoy listens.")] = "127.0.0.1:8080",
+    check: Check = False,
 ) -> None:
     """Write an Envoy configuration that lets browsers call services, for production.
 
@@ -148,23 +173,19 @@ def envoy(
         )
     except ValueError as error:
         _fail(str(error), _MISUSED)
-    try:
-        _write(output, envoy_config(_load(modules), gateway))
-    except OSError as error:
-        _fail(f"can't write {output}: {error.strerror}")
-    print(f"wrote {output}")
+    _save({output: envoy_config(services_of(modules), gateway).encode()}, f"envoy ... -o {output}", check=check)
 
 
 @app.command("list")
 def list_(modules: Modules) -> None:
     """List the functions that modules expose: their signatures, their paths, what they say of themselves."""
-    for service in _load(modules):
+    for service in services_of(modules):
         print(service.name)
-        for procedure in service.procedures.values():
-            print(f"  {described(procedure)}")
-            print(f"      {procedure.path}")
-            if procedure.doc:
-                print(f"      {procedure.doc.splitlines()[0]}")
+        for function in Contract.of(service).functions:
+            print(f"  {described(function)}")
+            print(f"      {rpc_path(service.name, function.name)}")
+            if function.doc:
+                print(f"      {function.doc.splitlines()[0]}")
 
 
 @app.command()
@@ -207,36 +228,69 @@ def call(
 @app.command("compile")
 def compile_(
     modules: Modules,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR|FILE.binpb", help="The folder, or the descriptor set, to write."),
+    ],
     stubs: Annotated[bool, typer.Option("--stubs", help="Write Python stubs as well (by grpcio-tools).")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 where the files differ.")] = False,
+    check: Check = False,
 ) -> None:
-    """Write the .proto files of services, for any language's protoc, and Python stubs if asked for.
+    """Write services as protobuf: .proto files for any language's protoc, Python stubs, or one descriptor set.
 
+    \b
     ephaptic-grpc compile chat -o stubs --stubs
+    ephaptic-grpc compile chat -o chat.binpb
     """
-    services = _load(modules)
+    single = output.suffix == DESCRIPTOR_SET
+    if single and stubs:
+        _fail("--stubs go into a folder: leave it out, or name one with -o", _MISUSED)
+    contracts = [Contract.of(service) for service in services_of(modules)]
     try:
-        files = proto_files(services)
-        if stubs:
-            files |= python_stubs(files)
+        if single:
+            files = {output: descriptor_set(contracts).SerializeToString(deterministic=True)}
+        else:
+            texts = proto_files(contracts)
+            texts |= python_stubs(texts) if stubs else {}
+            files = {output / path: text.encode() for path, text in texts.items()}
     except (ValueError, RuntimeError) as error:
         _fail(str(error))
-    differing = [path for path, text in files.items() if _read(output / path) != text]
-    if check:
-        for path in differing:
-            print(f"{output / path} {'differs' if (output / path).exists() else 'is missing'}")
-        if differing:
-            _fail(f"{len(differing)} of {len(files)} files are not what the code says: run compile without --check")
+    _save(files, f"compile {' '.join(modules)} -o {output}", check=check)
+
+
+@app.command()
+def generate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="What has the contract: module:service, a descriptor set (.binpb), or host:port."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help=f"{_ENDINGS}.")],
+    service: Annotated[str | None, typer.Option(metavar="NAME", help="Which one, where there are several.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it again when the source changes.")] = False,
+    check: Check = False,
+) -> None:
+    """Write a client of a service, from its contract alone.
+
+    \b
+    ephaptic-grpc generate chat:chat -o chat_client.py
+    ephaptic-grpc generate localhost:50051 -o chat_client.py
+    """
+    if output.suffix not in _EMITTERS:
+        _fail(f"the ending of {output} says nothing: {_ENDINGS}", _MISUSED)
+    if watch and (check or is_address(source)):
+        _fail("--watch is for files: not for --check, and not for a running server", _MISUSED)
+    if not watch:
+        _generate(source, output, service, check=check)
         return
-    for path in differing:
-        try:
-            _write(output / path, files[path])
-        except OSError as error:
-            _fail(f"can't write {output / path}: {error.strerror}")
-        print(f"wrote {output / path}")
-    if not differing:
-        print(f"{output} is up to date")
+    import watchfiles  # here, since nothing else needs it
+
+    folder, changing = Path.cwd(), watchfiles.PythonFilter(ignore_paths=[output.absolute()])
+    if source.endswith(DESCRIPTOR_SET):
+        folder, changing = Path(source).parent, watchfiles.PythonFilter(extra_extensions=[DESCRIPTOR_SET])
+    _say(f"Watching {folder.absolute()} for changes. Ctrl-C stops.")
+    logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
+    watchfiles.run_process(folder, target=_generate_again, args=(source, output, service), watch_filter=changing)
 
 
 def main() -> None:
@@ -246,6 +300,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
     try:
         app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
+    except SourceError as error:
+        _say(f"error: {error}")
+        sys.exit(_MISUSED if error.misused else _FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
@@ -259,76 +316,39 @@ def _with_web_port(arguments: list[str]) -> list[str]:
     ]
 
 
+def _generate(source: str, output: Path, service: str | None, *, check: bool = False) -> None:
+    text = _EMITTERS[output.suffix](contract_of(source, service))
+    _save({output: text.encode()}, f"generate {source} -o {output}", check=check)
+
+
+def _generate_again(source: str, output: Path, service: str | None) -> None:
+    """Generate in a process of its own, which imports what has changed. What is wrong now may be right then."""
+    try:
+        _generate(source, output, service)
+    except SourceError as error:
+        _say(f"error: {error}")
+
+
 def _serve_again(modules: list[str], serving: Serving) -> None:
     """Serve in a process of its own, until a file changes. What is wrong now may be right then."""
     try:
         _serve(modules, serving)
-    except typer.Exit as failure:
+    except (SourceError, typer.Exit) as failure:
+        if isinstance(failure, SourceError):
+            _say(f"error: {failure}")
         _say("Waiting for a change.")
-        sys.exit(failure.exit_code)
+        sys.exit(_FAILED)
 
 
 def _serve(modules: list[str], serving: Serving) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    services = services_of(modules)
     try:
-        serve_process(_load(modules), serving)
+        serve_process(services, serving)
     except OSError as error:
         _fail(error.strerror or str(error))
     except (ValueError, NoLoopError, NoEnvoyError) as error:
         _fail(str(error))
-
-
-def _load(modules: list[str]) -> list[Service]:
-    """The services that ``MODULE`` or ``MODULE:SERVICE`` name, each once."""
-    if "" not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    services: list[Service] = []
-    for target in modules:
-        name, _, attribute = target.partition(":")
-        module = _import(name)
-        found = {key: value for key, value in vars(module).items() if isinstance(value, Service)}
-        if attribute and attribute not in found:
-            _fail(f"{name} has no service {attribute!r}{suggestion(attribute, found)}")
-        chosen = [found[attribute]] if attribute else [*found.values(), default_service]
-        services += [service for service in dict.fromkeys(chosen) if service not in services]
-    exposing = [service for service in services if service is not default_service or service.exposes_anything]
-    if not exposing:
-        _fail(f"{', '.join(modules)} exposes nothing: put @expose on a function, or make a Service")
-    try:
-        for service in exposing:
-            _ = service.procedures  # whose types may not have been defined when they were exposed
-    except ExposeError as error:
-        _fail(str(error))
-    return exposing
-
-
-def _import(name: str) -> Any:
-    if not name or name.startswith("."):
-        _fail(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", _MISUSED)
-    if name.endswith(".py") or os.sep in name:
-        dotted = ".".join(Path(name).with_suffix("").parts)
-        _fail(f"{name!r} is a file: name the module, such as {dotted!r}", _MISUSED)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            _fail(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones")
-        _fail(_import_failure(name, error))  # the module is there, and imports one that isn't
-    except ExposeError as error:
-        _fail(str(error))
-    except Exception as error:
-        _fail(_import_failure(name, error))
-
-
-def _import_failure(name: str, error: Exception) -> str:
-    """Why a module can't be imported: the traceback from its own first frame on."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(
-        (__file__, importlib.__file__, "<frozen")
-    ):
-        frames = frames.tb_next
-    lines = traceback.format_exception(type(error), error.with_traceback(frames), frames)
-    return f"{name} can't be imported:\n{''.join(lines).rstrip()}"
 
 
 def _arguments(given: list[str]) -> bytes:
@@ -381,16 +401,31 @@ def _told(error: CallError, target: str, method: str) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> str | None:
-    return path.read_bytes().decode("utf-8", "replace") if path.is_file() else None
+def _save(files: Mapping[Path, bytes], command: str, *, check: bool) -> None:
+    """Write the files that differ from what is there; or only say which they are, and fail."""
+    differing = [path for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
+    if check:
+        for path in differing:
+            print(f"{path} {'differs' if path.exists() else 'is missing'}")
+        if differing:
+            _fail(f"{len(differing)} of {len(files)} files are not what the code says: run ephaptic-grpc {command}")
+        return
+    for path in differing:
+        try:
+            _write(path, files[path])
+        except OSError as error:
+            _fail(f"can't write {path}: {error.strerror}")
+        print(f"wrote {path}")
+    if not differing:
+        print(f"{os.path.commonpath(files)} is up to date")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, data: bytes) -> None:
     """Write a whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, "utf-8", newline="\n")
+        temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

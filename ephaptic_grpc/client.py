@@ -8,18 +8,40 @@ from weakref import WeakSet
 
 import grpc
 
+from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named, remote_of
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound="Client")
+
+
+@overload
+def connect(
+    target: str,
+    service: type[C],
+    *,
+    timeout: float | None = None,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
+) -> C: ...
+@overload
+def connect(
+    target: str,
+    service: Service | str = default_service,
+    *,
+    timeout: float | None = None,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
+) -> "Client": ...
 
 
 def connect(
     target: str,
-    service: Service | str = default_service,
+    service: "Service | str | type[Client]" = default_service,
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
@@ -32,15 +54,19 @@ def connect(
     Args:
         target: where the server is, such as ``localhost:50051``.
         service: a ``Service``: arguments are sent as its functions declare them, and values come back as the declared
-            types. Or a service's name: then plain JSON data comes back.
+            types. Or the class of a generated client, which is the same without the service's code. Or a service's
+            name: then plain JSON data comes back.
         timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
         metadata: goes with each call.
         credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
 
     Raises:
-        TypeError, ValueError: ``service`` isn't one, or no name of one; or no header can carry the metadata.
+        TypeError, ValueError: ``service`` is none of these; or no header can carry the metadata.
     """
-    return Client(_Connection(target, credentials), Remote(service), Options.of(timeout, metadata))
+    options = Options.of(timeout, metadata)
+    generated = service if isinstance(service, type) and issubclass(service, Client) else None
+    remote = declarations_of(generated) if generated else remote_of(service)
+    return (generated or Client)(_Connection(target, credentials), remote, options)
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -186,7 +212,7 @@ class Client(BaseClient):
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         connection, path, request, value = self._connection, method.path, method.request, method.value
-        timeout, metadata = self._options.timeout, self._options.metadata
+        timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
 
         async def unary(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)

@@ -1,10 +1,11 @@
 """What goes wrong, and the one place where an exception becomes a gRPC status.
 
     TypeError
-      ExposeError       a function that can't be exposed: raised where it is exposed
+      ExposeError           a function that can't be exposed: raised where it is exposed
     Exception
-      ServiceError      raised by a function: its code, message and details are sent to the caller
-        CallError       raised by a client: what came back instead of a value
+      ServiceError          raised by a function: its code, message and details are sent to the caller
+        BadArgumentsError   raised in place of calling a function
+        CallError           raised by a client: what came back instead of a value
 
 Nothing else that a function raises is told to the caller: it is logged under an id, and the caller gets the id.
 """
@@ -29,6 +30,8 @@ logger = logging.getLogger("ephaptic_grpc")
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_URL = "type.googleapis.com/"
+_CONTRACT_CHANGED = "CONTRACT_CHANGED"
+_DOMAIN = "ephaptic_grpc"
 _KNOWN_DETAILS: dict[str, type[Message]] = {
     descriptor.full_name: getattr(error_details_pb2, name)
     for name, descriptor in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
@@ -76,6 +79,26 @@ def _is_several(details: object) -> TypeGuard[Iterable[object]]:
     return type(details) in (list, tuple)  # and no NamedTuple, which is one
 
 
+class BadArgumentsError(ServiceError):
+    """INVALID_ARGUMENT: the arguments of a call don't fit."""
+
+    def __init__(self, message: str, details: object = ()) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, message, details)
+
+    def under(self, theirs: str, ours: str) -> "BadArgumentsError":
+        """The error for a caller that was generated from a contract: with a note where that isn't ours.
+
+        Args:
+            theirs: the hash of the contract that the caller knows.
+            ours: that of the contract which the server has.
+        """
+        if theirs == ours:
+            return self
+        hashes = {"client": theirs[: len(ours)], "server": ours}
+        changed = error_details_pb2.ErrorInfo(reason=_CONTRACT_CHANGED, domain=_DOMAIN, metadata=hashes)
+        return BadArgumentsError(self.message, [*self.details, changed])
+
+
 class CallError(ServiceError):
     """A call that failed, as its client sees it.
 
@@ -88,6 +111,15 @@ class CallError(ServiceError):
 
     One that escapes from a function on a server is INTERNAL there: another service's errors are not relayed.
     """
+
+    @property
+    def stale(self) -> bool:
+        """Whether the arguments were refused by a server whose contract isn't the one that this (generated) client was
+        made from: generate it again.
+        """
+        return any(
+            isinstance(it, error_details_pb2.ErrorInfo) and it.reason == _CONTRACT_CHANGED for it in self.details
+        )
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> Self:

@@ -19,6 +19,9 @@ KIND_ASKED: Final = ("ephaptic-kind", "?")
 KIND_STREAM: Final = ("ephaptic-kind", "stream")
 """The answer, as initial metadata: sent at once by a function that streams, and never by another."""
 
+CONTRACT_KEY: Final = "ephaptic-contract"
+"""Sent by a generated client: the hash of the contract that a function had when the client was generated."""
+
 
 class _BytesPayload(Protocol):
     content_type: bytes

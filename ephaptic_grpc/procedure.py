@@ -67,7 +67,7 @@ def inspect_function(
         ExposeError: it can't be exposed.
         NameError: an annotation names something that isn't defined (yet).
     """
-    signature = _resolved(function, namespace)
+    signature = resolved_signature(function, namespace)
     returned = _bare(signature.return_annotation)
     origin = typing.get_origin(returned) or returned
     layers = list(_layers(function))
@@ -139,7 +139,13 @@ def _is_generator_function(function: object) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-def _resolved(function: Callable[..., Any], namespace: Mapping[str, Any]) -> inspect.Signature:
+def resolved_signature(function: Callable[..., Any], namespace: Mapping[str, Any]) -> inspect.Signature:
+    """The signature of a function, with annotations that hold no unresolved names.
+
+    Raises:
+        ExposeError: its parameters can't be known.
+        NameError: an annotation names something that isn't defined (yet).
+    """
     try:
         signature = inspect.signature(function)
     except ValueError:

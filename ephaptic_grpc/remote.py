@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isnan
-from typing import Any, Final, Self, cast
+from typing import Any, ClassVar, Final, Protocol, Self, cast
 
 import grpc
 from pydantic import ValidationError
@@ -78,6 +78,7 @@ class Method:
         streams: whether it streams; None where only the server knows.
         dump: arguments to JSON.
         load: JSON to a value or an item.
+        metadata: goes with each call, besides the client's own.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Method:
     streams: bool | None
     dump: Callable[[tuple[Any, ...], dict[str, Any]], bytes]
     load: Callable[[bytes], Any]
+    metadata: Pairs = ()
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The message of a call.
@@ -120,19 +122,12 @@ class Method:
         raise CallError(grpc.StatusCode.INTERNAL, f"the reply of {self.path} doesn't fit its declared type: {reason}")
 
 
-class Remote:
-    """The functions of a service: all that a ``Service`` declares, or any at all where only its name is known."""
-
-    def __init__(self, service: Service | str) -> None:
-        if isinstance(service, str):
-            check_service_name(service)
-        elif not isinstance(service, Service):
-            raise TypeError(f"connect takes a Service or the name of one, not {service!r}")
-        self._service: Final = service
+class Remote(Protocol):
+    """The functions of a service, as far as they are known."""
 
     def names(self) -> list[str]:
         """The names of its functions, as far as they are known."""
-        return [] if isinstance(self._service, str) else list(self._service.procedures)
+        ...
 
     def method(self, name: str) -> Method:
         """The function of this name.
@@ -140,28 +135,66 @@ class Remote:
         Raises:
             AttributeError: there is none.
         """
-        service = self._service
-        if isinstance(service, str):
-            try:
-                check_function_name(name)
-            except ValueError as error:
-                raise AttributeError(f"{name!r} can't be a function: {error}") from None
-            return Method(name, rpc_path(service, name), None, _dump_untyped, from_json)
-        procedures = service.procedures
-        if name not in procedures:
-            raise AttributeError(f"{service.name} has no function {name!r}{suggestion(name, procedures)}")
-        return _typed(procedures[name])
+        ...
 
-    def method_of(self, function: Callable[..., Any]) -> Method:
+    def method_of(self, function: Callable[..., Any], /) -> Method:
         """What a function was exposed as.
 
         Raises:
             LookupError: it isn't exposed on this service.
-            TypeError: this is a service known by its name only.
+            TypeError: the types of this service aren't known from a ``Service``.
         """
-        if isinstance(self._service, str):
-            raise TypeError("bind needs to know the types: connect with the Service instead of its name")
-        return _typed(self._service.procedure_of(function))
+        ...
+
+
+def remote_of(service: object) -> Remote:
+    """The functions that a ``Service`` declares, or any at all where only its name is known."""
+    if isinstance(service, str):
+        check_service_name(service)
+        return _Named(service)
+    if isinstance(service, Service):
+        return _Declared(service)
+    raise TypeError(f"connect takes a Service, the name of one or a generated client, not {service!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    service: Service
+
+    def names(self) -> list[str]:
+        return list(self.service.procedures)
+
+    def method(self, name: str) -> Method:
+        procedures = self.service.procedures
+        if name not in procedures:
+            raise unknown(self.service.name, name, procedures)
+        return _typed(procedures[name])
+
+    def method_of(self, function: Callable[..., Any], /) -> Method:
+        return _typed(self.service.procedure_of(function))
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    service: str
+
+    def names(self) -> list[str]:
+        return []
+
+    def method(self, name: str) -> Method:
+        try:
+            check_function_name(name)
+        except ValueError as error:
+            raise AttributeError(f"{name!r} can't be a function: {error}") from None
+        return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json)
+
+    def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
+        raise TypeError("bind needs to know the types: connect with the Service instead of its name")
+
+
+def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:
+    """What is raised for a function that a service hasn't."""
+    return AttributeError(f"{service} has no function {name!r}{suggestion(name, known)}")
 
 
 def _check_metadata(key: str, value: str | bytes) -> None:
@@ -179,6 +212,13 @@ def _check_metadata(key: str, value: str | bytes) -> None:
 
 class BaseClient(ABC):
     """The functions of a service as attributes."""
+
+    _service: ClassVar[str] = ""
+    """Of a generated client: the name of its service."""
+
+    def __init_subclass__(cls, *, service: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._service = service
 
     def __init__(self, remote: Remote, options: Options) -> None:
         self._remote = remote
@@ -199,8 +239,8 @@ class BaseClient(ABC):
         vars(self)[name] = call  # found there from now on
         return call
 
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._remote.names()]
+    def __dir__(self) -> Iterable[str]:
+        return {*super().__dir__(), *self._remote.names()}
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function by its name: ``client.call("search", "x", k=3)`` is ``client.search("x", k=3)``."""

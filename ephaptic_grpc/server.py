@@ -4,6 +4,7 @@ from __future__ import annotations  # grpc's classes are generic for type checke
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import os
 import signal
@@ -18,11 +19,13 @@ import grpc
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
-from ephaptic_grpc.errors import ServiceError, status_of
+from ephaptic_grpc.contract import fingerprint
+from ephaptic_grpc.errors import BadArgumentsError, ServiceError, status_of
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import PING_SECONDS, Limits
-from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.payload import CONTRACT_KEY, KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
+from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service, default_service
 from ephaptic_grpc.threads import Threads
 
@@ -45,6 +48,7 @@ class Server:
         grace: seconds that calls in flight have to finish when the server stops.
         credentials: grpc's own, such as ``grpc.ssl_server_credentials(...)``; without them the port is plaintext.
         limits: what the server allows.
+        reflection: whether the standard reflection service tells the contracts of the services to whoever asks.
 
     Raises:
         TypeError, ValueError: what is no service, or two of one name.
@@ -59,6 +63,7 @@ class Server:
         grace: float = 5.0,
         credentials: grpc.ServerCredentials | None = None,
         limits: Limits = Limits(),  # noqa: B008  it is frozen
+        reflection: bool = False,
     ) -> None:
         self.services: Final = services or (default_service,)
         for service in self.services:
@@ -84,6 +89,7 @@ class Server:
         self._server: grpc.aio.Server | None = None
         self._started = False
         self._health = Health()
+        self._reflection = Reflection(self.services) if reflection else None
 
     @property
     def address(self) -> str:
@@ -109,6 +115,8 @@ class Server:
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
+        if self._reflection is not None:
+            server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
         check_address(self.host, self.port)
         if self._credentials is None:
             self.port = server.add_insecure_port(self.address)
@@ -283,8 +291,20 @@ async def _abort(error: BaseException, procedure: Procedure, context: _Context) 
         with suppress(grpc.aio.BaseError):
             await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
         raise error
+    if isinstance(error, BadArgumentsError):
+        for key, value in context.invocation_metadata() or ():
+            if key == CONTRACT_KEY:
+                error = error.under(str(value), fingerprint(procedure))
     status = status_of(error, procedure.path)
     await context.abort(status.code, status.message, status.trailing_metadata)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def host_port(host: str, port: int) -> str:

@@ -49,7 +49,7 @@ class Web:
     headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """How a process serves.
 
@@ -58,6 +58,7 @@ class Serving:
         port: as of ``Server``.
         grace: as of ``Server``.
         loop: the event loop; ``auto`` is uvloop where it is installed.
+        reflection: as of ``Server``.
         web: what browsers get; None means that there is no Envoy.
     """
 
@@ -65,7 +66,8 @@ class Serving:
     port: int
     grace: float
     loop: Loop
-    web: Web | None = None
+    reflection: bool
+    web: Web | None
 
 
 def serve_process(services: Sequence[Service], serving: Serving) -> None:
@@ -76,7 +78,7 @@ def serve_process(services: Sequence[Service], serving: Serving) -> None:
         ValueError: an origin or a header that is none, or there is nothing in the folder.
         NoEnvoyError, NoLoopError: what was asked for isn't installed.
     """
-    server = Server(*services, host=serving.host, port=serving.port, grace=serving.grace)
+    server = Server(*services, host=serving.host, port=serving.port, grace=serving.grace, reflection=serving.reflection)
     if serving.web is not None:
         envoy_path()
         check_address(serving.host, serving.web.port)

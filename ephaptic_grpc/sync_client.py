@@ -6,15 +6,27 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
+from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named
+from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named, remote_of
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound="SyncClient")
 
 
+@overload
+def connect_sync(
+    target: str,
+    service: type[C],
+    *,
+    timeout: float | None = None,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
+) -> C: ...
+@overload
 def connect_sync(
     target: str,
     service: Service | str = default_service,
@@ -22,10 +34,23 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+) -> "SyncClient": ...
+
+
+def connect_sync(
+    target: str,
+    service: "Service | str | type[SyncClient]" = default_service,
+    *,
+    timeout: float | None = None,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> "SyncClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
+    options = Options.of(timeout, metadata)
+    generated = service if isinstance(service, type) and issubclass(service, SyncClient) else None
+    remote = declarations_of(generated) if generated else remote_of(service)
     channel = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
-    return SyncClient(channel, Remote(service), Options.of(timeout, metadata))
+    return (generated or SyncClient)(channel, remote, options)
 
 
 class SyncStream(Iterator[T], Generic[T]):
@@ -131,7 +156,7 @@ class SyncClient(BaseClient):
         return type(self)(self._channel, self._remote, options)
 
     def _callable(self, method: Method) -> Callable[..., Any]:
-        timeout, metadata = self._options.timeout, self._options.metadata
+        timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
         request = method.request
         call_unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
         call_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)

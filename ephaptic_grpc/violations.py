@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import grpc
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ephaptic_grpc.errors import ServiceError
+from ephaptic_grpc.errors import BadArgumentsError
 from ephaptic_grpc.limits import (
     RENDERED_ERRORS,
     STATUS_DETAILS_BYTES,
@@ -26,11 +25,16 @@ _ANY_OVERHEAD: Final = 64
 _MESSAGE_OVERHEAD: Final = 4
 """Bytes that the details around the violations take, and those around each."""
 
+_CONTRACT_NOTE: Final = 200
+"""Bytes that are kept free for what a stale client is told."""
+
 _SHORTEST_SECRET: Final = 4
 _SCALARS_STRUCK_OUT: Final = 1000
 
 
-def bad_arguments(error: ValidationError, json: bytes, parameters: Sequence[str], rest: str | None) -> ServiceError:
+def bad_arguments(
+    error: ValidationError, json: bytes, parameters: Sequence[str], rest: str | None
+) -> BadArgumentsError:
     """INVALID_ARGUMENT with a ``google.rpc.BadRequest`` that names each field, at most 16 of them.
 
     Args:
@@ -41,11 +45,11 @@ def bad_arguments(error: ValidationError, json: bytes, parameters: Sequence[str]
     """
     count = error.error_count()
     if count > RENDERED_ERRORS:
-        return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, f"bad arguments: {count} values don't fit")
+        return BadArgumentsError(f"bad arguments: {count} values don't fit")
     found = error.errors(include_input=False, include_url=False, include_context=False)
     data = None if found[0]["type"] == "json_invalid" and not found[0]["loc"] else from_json(json or b"{}")
     violations: list[BadRequest.FieldViolation] = []
-    room = STATUS_DETAILS_BYTES - _ANY_OVERHEAD
+    room = STATUS_DETAILS_BYTES - _ANY_OVERHEAD - _CONTRACT_NOTE
     for item in found[:VIOLATIONS]:
         loc, value = _place(item["loc"], data, missing=item["type"].startswith("missing"))
         violation = BadRequest.FieldViolation(
@@ -62,7 +66,7 @@ def bad_arguments(error: ValidationError, json: bytes, parameters: Sequence[str]
     )
     if count > 1:
         message += f" (and {count - 1} more)"
-    return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, message, [BadRequest(field_violations=violations)])
+    return BadArgumentsError(message, [BadRequest(field_violations=violations)])
 
 
 def _place(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[list[int | str], Any]:

@@ -48,10 +48,14 @@ def test_what_is_generated_is_fresh(tmp_path):
     subprocess.run([ROOT / "scripts/protos", tmp_path], check=True, capture_output=True)
     made = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(map(str, made)) == [
+        "ephaptic_grpc/v1/contract.proto",
+        "ephaptic_grpc/v1/contract_pb2.py",
+        "ephaptic_grpc/v1/contract_pb2.pyi",
         "ephaptic_grpc/v1/payload.proto",
         "ephaptic_grpc/v1/payload_pb2.py",
         "ephaptic_grpc/v1/payload_pb2.pyi",
         "protos/chat/v1/chat.proto",
+        "protos/ephaptic_grpc/v1/contract.proto",
         "protos/ephaptic_grpc/v1/payload.proto",
     ]
     for path in made:

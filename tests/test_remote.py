@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ephaptic_grpc import CallError, Service, connect_sync, current_call
 from ephaptic_grpc.payload import pack
-from ephaptic_grpc.remote import KEEP, Options, Remote
+from ephaptic_grpc.remote import KEEP, Options, remote_of
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
 
@@ -50,30 +50,30 @@ def test_a_name_that_is_nearly_right_is_suggested():
     with pytest.raises(
         AttributeError, match=r"remote\.v1\.RemoteService has no function 'gret' \(did you mean 'greet'\?\)"
     ):
-        Remote(service).method("gret")
+        remote_of(service).method("gret")
 
 
 def test_a_name_that_no_function_can_have_is_refused_without_a_call():
     with pytest.raises(AttributeError, match="'class' can't be a function: it, or its RPC, would be a keyword"):
-        Remote("remote.v1.RemoteService").method("class")
+        remote_of("remote.v1.RemoteService").method("class")
 
 
 @pytest.mark.parametrize("wrong", [None, 3, greet, User])
 def test_a_client_is_of_a_service(wrong):
-    with pytest.raises(TypeError, match="takes a Service or the name of one"):
-        Remote(wrong)
+    with pytest.raises(TypeError, match="takes a Service, the name of one or a generated client"):
+        remote_of(wrong)
 
 
 def test_a_service_is_named_in_full():
     with pytest.raises(ValueError, match=r"such as 'chat\.v1\.ChatService'"):
-        Remote("RemoteService")
+        remote_of("RemoteService")
 
 
 def test_bind_takes_what_is_exposed_and_knows_its_types():
     with pytest.raises(LookupError, match=r"unexposed .* is not exposed on remote\.v1\.RemoteService"):
-        Remote(service).method_of(unexposed)
+        remote_of(service).method_of(unexposed)
     with pytest.raises(TypeError, match="connect with the Service"):
-        Remote(service.name).method_of(greet)
+        remote_of(service.name).method_of(greet)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_bind_takes_what_is_exposed_and_knows_its_types():
 )
 def test_a_reply_that_does_not_fit_says_so(message, why):
     with pytest.raises(CallError) as caught:
-        Remote(service).method("greet").value(message)
+        remote_of(service).method("greet").value(message)
     assert caught.value.code is grpc.StatusCode.INTERNAL
     assert why in caught.value.message
     assert caught.value.message.startswith("the reply of /remote.v1.RemoteService/Greet doesn't fit")
@@ -98,7 +98,7 @@ def test_a_reply_that_does_not_fit_says_so(message, why):
 
 def test_an_untyped_reply_that_is_no_json_says_so():
     with pytest.raises(CallError, match="it is not JSON"):
-        Remote(service.name).method("greet").value(pack(b"{"))
+        remote_of(service.name).method("greet").value(pack(b"{"))
 
 
 def test_pythons_own_probing_of_a_client_finds_no_function():

@@ -1,91 +1,103 @@
-"""The .proto file of a service, for plain protoc, buf and every language's stubs."""
+"""The .proto file of a contract, for plain protoc, buf and every language's stubs."""
 
-import inspect
-import re
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
-from typing import Annotated, Any, Final, get_origin
+from typing import Any, Final
 
-from ephaptic_grpc.names import proto_file, rpc_name
-from ephaptic_grpc.procedure import Procedure
-from ephaptic_grpc.service import Service
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import Message
+from pydantic_core import from_json
 
-_PAYLOAD: Final = "ephaptic_grpc.v1.Payload"
-PAYLOAD_FILE: Final = "ephaptic_grpc/v1/payload.proto"
+from ephaptic_grpc.codegen.annotations import STARS, Annotations, literal, separated
+from ephaptic_grpc.contract import Contract, Function, Parameter
+from ephaptic_grpc.descriptors import DEFINITIONS_OPTION, FUNCTION_OPTION, PAYLOAD, descriptor_set
 
-_QUOTED_OR_MODULE: Final = re.compile(r"(?P<quoted>'[^']*')|(?:[A-Za-z_]\w*\.|<locals>\.)+")
-_STARS: Final[dict[object, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+SHARED_FILES: Final = ("ephaptic_grpc/v1/contract.proto", "ephaptic_grpc/v1/payload.proto")
 
 
-def proto_files(services: Iterable[Service]) -> dict[str, str]:
-    """The .proto files of services, by their paths, and that of the message they share.
+def proto_files(contracts: Iterable[Contract]) -> dict[str, str]:
+    """The .proto files of services, by their paths, and those that they import.
 
     Raises:
-        ValueError: two services would be in the same file.
-        ExposeError: an annotation of an exposed function names something that is not defined.
+        ValueError: two services would be in the same file, or one where stubs of the shared files are.
     """
+    contracts = list(contracts)
+    described = descriptor_set(contracts).file[-len(contracts) :]
     texts: dict[str, str] = {}
-    for service in services:
-        path = proto_file(service.name)
-        if path.endswith("/payload.proto"):
-            raise ValueError(f"{service.name} would be in {path}, beside stubs of the shared message: rename it")
-        if path in texts:
-            raise ValueError(f"{service.name} and another service would both be in {path}: rename one of them")
-        texts[path] = "".join(f"{line}\n" for line in _service(service))
-    texts[PAYLOAD_FILE] = files("ephaptic_grpc").joinpath("v1/payload.proto").read_text("utf-8")
+    for contract, file in zip(contracts, described, strict=True):
+        if file.name.endswith(("/payload.proto", "/contract.proto")):
+            raise ValueError(f"{contract.service} would be in {file.name}, beside stubs of a shared file: rename it")
+        texts[file.name] = "".join(f"{line}\n" for line in _file(contract, file))
+    for path in SHARED_FILES:
+        texts[path] = files("ephaptic_grpc").joinpath(path.removeprefix("ephaptic_grpc/")).read_text("utf-8")
     return texts
 
 
-def described(procedure: Procedure) -> str:
-    """A procedure's signature on one line: ``search(query: str, k: int = ...) -> list[str]``.
+def described(function: Function) -> str:
+    """A function's signature on one line: ``search(query: str, *, k: int = 10) -> stream of Hit``."""
+    annotations = Annotations({})
 
-    Defaults are not shown: they may be secret, and some look different each time.
-    """
-    parameters = []
-    for parameter in procedure.signature.parameters.values():
-        typed = "" if parameter.annotation is parameter.empty else f": {type_name(parameter.annotation)}"
-        default = "" if parameter.default is parameter.empty else " = ..."
-        parameters.append(f"{_STARS.get(parameter.kind, '')}{parameter.name}{typed}{default}")
-    kinds = [parameter.kind for parameter in procedure.signature.parameters.values()]
-    if inspect.Parameter.POSITIONAL_ONLY in kinds:
-        parameters.insert(kinds.count(inspect.Parameter.POSITIONAL_ONLY), "/")
-    if inspect.Parameter.KEYWORD_ONLY in kinds:
-        parameters.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
-    stream = "stream of " if procedure.streams else ""
-    return f"{procedure.name}({', '.join(parameters)}) -> {stream}{type_name(procedure.value_type)}"
+    def shown(parameter: Parameter) -> str:
+        text = f"{STARS.get(parameter.kind, '')}{parameter.name}: {annotations.of(parameter.schema)}"
+        if parameter.required or parameter.kind in STARS:
+            return text
+        return f"{text} = {'...' if parameter.default is None else literal(from_json(parameter.default))}"
+
+    parameters = (mark or shown(function.parameters[index]) for mark, index in separated(function.parameters))
+    stream = "stream of " if function.streams else ""
+    return f"{function.name}({', '.join(parameters)}) -> {stream}{annotations.of(function.value)}"
 
 
-def type_name(annotation: Any) -> str:
-    """An annotation as one writes it, without modules and metadata: ``list[User]``."""
-    if get_origin(annotation) is Annotated:
-        annotation = annotation.__origin__
-    text = inspect.formatannotation(annotation).replace("NoneType", "None")
-    return _QUOTED_OR_MODULE.sub(lambda found: found["quoted"] or "", text)
-
-
-def _service(service: Service) -> Iterator[str]:
-    package, _, own = service.name.rpartition(".")
-    yield from (
-        "// Generated by ephaptic-grpc from Python functions. Don't edit it: edit them.",
-        "",
-        'syntax = "proto3";',
-        "",
-        f"package {package};",
-        "",
-        f'import "{PAYLOAD_FILE}";',
-        "",
-        f"service {own} {{",
-    )
-    for index, procedure in enumerate(service.procedures.values()):
-        if index:
+def _file(contract: Contract, file: FileDescriptorProto) -> Iterator[str]:
+    (service,) = file.service
+    yield "// Generated by ephaptic-grpc from Python functions. Don't edit it: edit them."
+    yield from ("", 'syntax = "proto3";', "", f"package {file.package};", "")
+    for path in file.dependency:
+        yield f'import "{path}";'
+    yield from ("", f"service {service.name} {{")
+    for definition in service.options.Extensions[DEFINITIONS_OPTION]:
+        yield "  option (ephaptic_grpc.v1.definitions) = {"
+        yield from _fields(definition, "    ")
+        yield "  };"
+    for index, (function, method) in enumerate(zip(contract.functions, service.method, strict=True)):
+        if index or contract.definitions:
             yield ""
-        for line in (*procedure.doc.splitlines(), *([""] if procedure.doc else []), described(procedure)):
-            yield f"  // {_printable(line)}".rstrip()
-        stream = "stream " if procedure.streams else ""
-        yield f"  rpc {rpc_name(procedure.name)}({_PAYLOAD}) returns ({stream}{_PAYLOAD});"
+        yield from _comment(function)
+        stream = "stream " if function.streams else ""
+        yield f"  rpc {method.name}({PAYLOAD}) returns ({stream}{PAYLOAD}) {{"
+        yield "    option (ephaptic_grpc.v1.function) = {"
+        yield from _fields(method.options.Extensions[FUNCTION_OPTION], "      ")
+        yield from ("    };", "  }")
     yield "}"
 
 
-def _printable(line: str) -> str:
-    """A line that stays within its comment, whatever it was."""
-    return "".join(character if character.isprintable() else " " for character in line)
+def _comment(function: Function) -> Iterator[str]:
+    for line in (*function.doc.splitlines(), *([""] if function.doc else []), described(function)):
+        printable = "".join(character if character.isprintable() else " " for character in line)
+        yield f"  // {printable}".rstrip()
+
+
+def _fields(message: Message, indent: str) -> Iterator[str]:
+    """A message in protobuf's text format, a field a line."""
+    for field, value in message.ListFields():
+        items: Any = [value] if isinstance(value, str | int | Message) else value
+        for item in items:
+            if field.message_type is not None:
+                yield f"{indent}{field.name}: {{"
+                yield from _fields(item, indent + "  ")
+                yield f"{indent}}}"
+            elif field.enum_type is not None:
+                yield f"{indent}{field.name}: {field.enum_type.values_by_number[item].name}"
+            else:
+                yield f"{indent}{field.name}: {_quoted(item) if isinstance(item, str) else str(item).lower()}"
+
+
+def _quoted(text: str) -> str:
+    """A string literal. In single quotes, since most of these are JSON."""
+    return "'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character in "'\\":
+        return "\\" + character
+    return character if character.isprintable() else "".join(f"\\{byte:03o}" for byte in character.encode())

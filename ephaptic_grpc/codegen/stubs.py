@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 import grpc_tools
 from grpc_tools import protoc
 
-from ephaptic_grpc.codegen.proto import PAYLOAD_FILE
+from ephaptic_grpc.codegen.proto import SHARED_FILES
 
+_COMMENT = re.compile(r"^ *//.*$", re.MULTILINE)
 _IMPORT = re.compile(r"^from (?P<package>[\w.]+) import (?P<module>\w+_pb2)\b", re.MULTILINE)
 
 
@@ -17,27 +18,27 @@ def python_stubs(protos: Mapping[str, str]) -> dict[str, str]:
     """``_pb2.py``, ``_pb2.pyi`` and ``_pb2_grpc.py`` of each service, by their paths.
 
     What protoc writes imports absolutely, so that it works in one place of ``sys.path`` only, and never beside a
-    module named like its package. These import their neighbours: the module of the shared message lies beside each
+    module named like its package. These import their neighbours: the modules of the shared files lie beside each
     service's, and a folder of stubs works wherever it is put, as a package or on the path.
 
     Raises:
         RuntimeError: protoc refused a file; what it said is on stderr.
     """
-    services = [path for path in protos if path != PAYLOAD_FILE]
+    services = [path for path in protos if path not in SHARED_FILES]
     with TemporaryDirectory() as name:
         folder = Path(name)
         for path, text in protos.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, "utf-8")
+            (folder / path).write_text(_COMMENT.sub(_as_docstring, text), "utf-8")
         for path in protos:
             _run_protoc(folder, path, with_service=path in services)
-        payload = {made.name: made.read_text("utf-8") for made in (folder / PAYLOAD_FILE).parent.glob("*_pb2.py*")}
+        shared = {made.name: made.read_text("utf-8") for made in (folder / SHARED_FILES[0]).parent.glob("*_pb2.py*")}
         stubs: dict[str, str] = {}
         for path in services:
             beside = PurePosixPath(path).parent
             for made in (folder / path).parent.glob(f"{PurePosixPath(path).stem}_pb2*"):
                 stubs[str(beside / made.name)] = _IMPORT.sub(_relative, made.read_text("utf-8"))
-            stubs |= {str(beside / made_name): text for made_name, text in payload.items()}
+            stubs |= {str(beside / made_name): text for made_name, text in shared.items()}
     return stubs
 
 
@@ -48,6 +49,11 @@ def _run_protoc(folder: Path, path: str, *, with_service: bool) -> None:
         arguments.append(f"--grpc_python_out={folder}")
     if protoc.main([*arguments, path]):
         raise RuntimeError(f"protoc refused {path}")
+
+
+def _as_docstring(found: re.Match[str]) -> str:
+    """A comment that can be a docstring. The plugin of grpcio-tools makes one of it, just as it is."""
+    return found[0].replace("\\", r"\\").replace('"""', r"\"\"\"")
 
 
 def _relative(found: re.Match[str]) -> str:

@@ -232,5 +232,5 @@ def blocking() -> None:
 def targets_and_services() -> None:
     connect("localhost:50051")
     connect("localhost:50051", "chat.v1.ChatService")
-    connect(50051)  # type: ignore[arg-type]
-    connect_sync("localhost:50051", fetch)  # type: ignore[arg-type]
+    connect(50051)  # type: ignore[call-overload]
+    connect_sync("localhost:50051", fetch)  # type: ignore[call-overload]

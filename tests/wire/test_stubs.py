@@ -9,6 +9,7 @@ import pytest
 
 from ephaptic_grpc.codegen.proto import proto_files
 from ephaptic_grpc.codegen.stubs import python_stubs
+from ephaptic_grpc.contract import Contract
 from examples.chat import chat
 from examples.fastapi_app import orders
 
@@ -17,7 +18,7 @@ from examples.fastapi_app import orders
 def stubs(tmp_path_factory):
     """A package of stubs of both examples."""
     folder = tmp_path_factory.mktemp("stubs")
-    for path, text in python_stubs(proto_files([chat, orders])).items():
+    for path, text in python_stubs(proto_files(map(Contract.of, [chat, orders]))).items():
         (folder / "example_stubs" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "example_stubs" / path).write_text(text)
     sys.path.insert(0, str(folder))

@@ -1,0 +1,90 @@
+"""The functions that a generated client declares: a signature, a docstring and a hash, and no more."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+from ephaptic_grpc.arguments import Arguments
+from ephaptic_grpc.names import rpc_path
+from ephaptic_grpc.payload import CONTRACT_KEY
+from ephaptic_grpc.procedure import resolved_signature
+from ephaptic_grpc.remote import BaseClient, Method, Remote, unknown
+from ephaptic_grpc.values import Value
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def declared(contract: str) -> Callable[[F], F]:
+    """Make a remote function of a method that only declares one.
+
+    Args:
+        contract: the hash of the function's contract, which goes with each call: from it the server knows, where
+            arguments don't fit, whether the client was generated from an older contract.
+    """
+
+    def declare(function: F) -> F:
+        return cast("F", Declaration(function, contract))
+
+    return declare
+
+
+class Declaration:
+    """A method of a generated client's class. An instance gets what calls the function."""
+
+    def __init__(self, function: Callable[..., Any], contract: str) -> None:
+        self.function = function
+        self._contract = contract
+        self._method: Method | None = None
+
+    def __get__(self, client: BaseClient | None, owner: type[BaseClient]) -> Any:
+        if client is None:
+            return self.function
+        call = client._callable(self.method(owner))
+        vars(client)[self.function.__name__] = call  # found there from now on
+        return call
+
+    def method(self, owner: type[BaseClient]) -> Method:
+        """The function, inspected when it is first called: importing a client costs next to nothing."""
+        if self._method is None:
+            signature = resolved_signature(self.function, {})
+            _, *parameters = signature.parameters.values()
+            returned = signature.return_annotation
+            origin = get_origin(returned)
+            streams = isinstance(origin, type) and issubclass(origin, AsyncIterator | Iterator)
+            arguments = Arguments(signature.replace(parameters=parameters), sparse=True)
+            value = Value(get_args(returned)[0] if streams else returned)
+            name = self.function.__name__
+            path = rpc_path(owner._service, name)
+            contract = ((CONTRACT_KEY, self._contract),)
+            self._method = Method(name, path, streams, arguments.dump, value.load, contract)
+        return self._method
+
+
+@dataclass(frozen=True, slots=True)
+class _Declarations:
+    owner: type[BaseClient]
+    declarations: Mapping[str, Declaration]
+
+    def names(self) -> list[str]:
+        return list(self.declarations)
+
+    def method(self, name: str) -> Method:
+        declaration = self.declarations.get(name)
+        if declaration is None:
+            raise unknown(self.owner._service, name, self.declarations)
+        return declaration.method(self.owner)
+
+    def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
+        raise TypeError(f"bind is for functions of a Service: the methods of a {self.owner.__name__} are typed already")
+
+
+def declarations_of(client: type[BaseClient]) -> Remote:
+    """The functions that a generated client declares.
+
+    Raises:
+        TypeError: it declares none: it isn't a generated client.
+    """
+    if not client._service:
+        raise TypeError(f"{client.__name__} is no generated client: connect takes one, a Service, or the name of one")
+    found = {name: member for name, member in vars(client).items() if isinstance(member, Declaration)}
+    return _Declarations(client, found)

@@ -1,0 +1,43 @@
+"""What generated clients are made of. For their imports only: nothing here is useful in code that people write."""
+
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
+
+from ephaptic_grpc.client import Client, Stream
+from ephaptic_grpc.declared import declared
+from ephaptic_grpc.sync_client import SyncClient, SyncStream
+
+__all__ = ["Client", "Model", "Stream", "SyncClient", "SyncStream", "declared", "default"]
+
+
+class Model(BaseModel):
+    """A model that others know: what isn't set is left out when it is sent, for the server to fill in."""
+
+    model_config = ConfigDict(
+        populate_by_name=True, protected_namespaces=(), ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+    constants: ClassVar[frozenset[str]] = frozenset()
+    """Fields with one possible value. They are sent all the same: they may tell the members of a union apart."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.constants = frozenset(name for name, field in cls.model_fields.items() if _is_constant(field.annotation))
+
+    def model_post_init(self, _: Any, /) -> None:
+        self.__pydantic_fields_set__.update(self.constants)
+
+
+def default(json: str | None = None) -> Any:
+    """A default that the server has: its JSON, or None where only the server knows it."""
+    if json is None:
+        return Field(default=None)
+    return Field(default_factory=partial(from_json, json), validate_default=True)
+
+
+def _is_constant(annotation: object) -> bool:
+    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1

@@ -1,0 +1,99 @@
+"""The standard reflection service: a server tells its contracts, and whoever asks it learns them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
+
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection import aio  # pyright: ignore[reportAttributeAccessIssue]  a variable
+
+from ephaptic_grpc.contract import Contract
+from ephaptic_grpc.descriptors import descriptor_set, read_file
+from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.service import Service
+
+SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+"""The same messages under two names: what is current, and what everybody knows."""
+
+_METHOD: Final = "ServerReflectionInfo"
+_HEALTH: Final = "grpc.health.v1.Health"
+
+_Request = reflection_pb2.ServerReflectionRequest
+_Response = reflection_pb2.ServerReflectionResponse
+
+
+class Reflection:
+    """Reflection of what a server serves. The contracts are made when the first caller asks for them."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = services
+        self._servicer: asyncio.Future[Any] | None = None
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """The service under both of its names, for grpc.aio."""
+        method = grpc.stream_stream_rpc_method_handler(self._answer, _Request.FromString, _Response.SerializeToString)
+        return [grpc.method_handlers_generic_handler(service, {_METHOD: method}) for service in SERVICES]
+
+    async def _answer(self, requests: AsyncIterator[_Request], context: Any) -> AsyncIterator[_Response]:
+        if self._servicer is None:
+            self._servicer = asyncio.ensure_future(asyncio.to_thread(self._make))
+        servicer = await asyncio.shield(self._servicer)
+        async for response in servicer.ServerReflectionInfo(requests, context):
+            yield response
+
+    def _make(self) -> Any:
+        pool = DescriptorPool()
+        for file in descriptor_set(map(Contract.of, self._services)).file:
+            pool.Add(file)
+        health = FileDescriptorProto()
+        health_pb2.DESCRIPTOR.CopyToProto(health)
+        pool.Add(health)
+        return aio.ReflectionServicer([*SERVICES, _HEALTH, *(service.name for service in self._services)], pool)
+
+
+def contracts_of(target: str, timeout: float) -> list[Contract]:
+    """The contracts that a running server tells.
+
+    Args:
+        target: where it is, such as ``localhost:50051``.
+        timeout: seconds that it has.
+
+    Raises:
+        CallError: it can't be reached, or has no reflection (UNIMPLEMENTED).
+        ValueError: what it tells makes no sense.
+    """
+    with grpc.insecure_channel(target) as channel:
+        try:
+            return _ask(channel, SERVICES[0], timeout)
+        except CallError as error:
+            if error.code is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        return _ask(channel, SERVICES[1], timeout)
+
+
+def _ask(channel: grpc.Channel, reflection: str, timeout: float) -> list[Contract]:
+    call = channel.stream_stream(f"/{reflection}/{_METHOD}", _Request.SerializeToString, _Response.FromString)
+
+    def ask(requests: Iterable[_Request]) -> list[_Response]:
+        try:
+            return list(call(iter(requests), timeout=timeout, wait_for_ready=False))
+        except grpc.RpcError as error:
+            raise CallError.of(error) from None
+
+    (listed,) = ask([_Request(list_services="")])
+    names = [service.name for service in listed.list_services_response.service]
+    answers = ask(_Request(file_containing_symbol=name) for name in names if name not in (*SERVICES, _HEALTH))
+    files: dict[str, FileDescriptorProto] = {}
+    for answer in answers:
+        for data in answer.file_descriptor_response.file_descriptor_proto:
+            try:
+                file = FileDescriptorProto.FromString(data)
+            except DecodeError:
+                raise ValueError("a file that it tells is no descriptor") from None
+            files[file.name] = file
+    return [contract for file in files.values() for contract in read_file(file)]

@@ -1,0 +1,158 @@
+"""JSON Schemas (2020-12): as Pydantic makes them of an exposed function's types, and ways to go through them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any, Final, Literal, cast
+
+from pydantic.json_schema import GenerateJsonSchema, NoDefault
+from pydantic_core import CoreSchema, core_schema
+
+Schema = dict[str, Any]
+
+Way = Literal["validation", "serialization"]
+"""Which way a type goes: read from JSON, or written to it. Some look different then."""
+
+DEFINITIONS: Final = "#/$defs/"
+"""What a reference begins with; the rest is the name of a definition."""
+
+ENUM_NAMES: Final = "x-enum-varnames"
+"""The names of an enum's members, beside ``enum``, which has their values."""
+
+_BY_NAME: Final = ("properties", "patternProperties", "dependentSchemas", "$defs")
+_SEVERAL: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+_ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "not", "unevaluatedProperties")
+_DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
+
+_EMPTY_FACTORIES: Final = (list, dict, set, frozenset, tuple)
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's own, with what JSON Schema leaves out and a client in another place wants to know."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  Pydantic's own declaration
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  says what the name says already
+        return False
+
+    def bytes_schema(self, schema: core_schema.BytesSchema) -> Schema:
+        made = super().bytes_schema(schema)
+        if not self._config.config_dict:  # in no class: base64url by our own configuration
+            made["format"] = "base64url"
+        return made
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
+        made = super().decimal_schema(schema)
+        for option in made.get("anyOf", [made]):
+            if option.get("type") == "string":
+                option["format"] = "decimal"
+        return made
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
+        return {**super().enum_schema(schema), ENUM_NAMES: [member.name for member in schema["members"]]}
+
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
+        default = super().get_default_value(schema)
+        factory = schema.get("default_factory")
+        return factory() if default is NoDefault and factory in _EMPTY_FACTORIES else default
+
+    def handle_invalid_for_json_schema(self, schema: object, error_info: str) -> Schema:  # noqa: ARG002
+        return {}  # JSON can carry it, or it would not have been exposed: anything, then
+
+
+def json_schemas(types: Sequence[tuple[CoreSchema, Way]]) -> tuple[list[Schema], dict[str, Schema]]:
+    """The schema of each type, and the definitions they share."""
+    generator = _Generator(ref_template=DEFINITIONS + "{model}")
+    made, definitions = generator.generate_definitions(
+        [(index, mode, schema) for index, (schema, mode) in enumerate(types)]
+    )
+    schemas = [_finite(made[index, mode]) for index, (_, mode) in enumerate(types)]
+    shared = {str(name): cast("Schema", _finite(schema)) for name, schema in definitions.items()}
+    names = _same_both_ways(shared)
+    return (
+        [renamed(schema, names) for schema in schemas],
+        dict(sorted((names.get(name, name), renamed(schema, names)) for name, schema in shared.items())),
+    )
+
+
+def compact(value: object) -> str:
+    """A value as JSON, on one line, in ASCII."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def reference(schema: Mapping[str, Any]) -> str | None:
+    """The name of the definition that a schema refers to."""
+    target = schema.get("$ref")
+    return target.removeprefix(DEFINITIONS) if isinstance(target, str) else None
+
+
+def rebuilt(schema: Any, change: Callable[[Schema], Schema]) -> Any:
+    """A schema in which each schema, the outermost first, is what ``change`` makes of it."""
+    if not isinstance(schema, dict):
+        return schema  # true, false
+    schema = change(schema)
+    below: Schema = {}
+    for key in _BY_NAME:
+        if isinstance(schema.get(key), dict):
+            below[key] = {name: rebuilt(part, change) for name, part in schema[key].items()}
+    for key in _SEVERAL:
+        if isinstance(schema.get(key), list):
+            below[key] = [rebuilt(part, change) for part in schema[key]]
+    for key in _ONE:
+        if isinstance(schema.get(key), dict):
+            below[key] = rebuilt(schema[key], change)
+    return {**schema, **below}
+
+
+def renamed(schema: Any, names: Mapping[str, str]) -> Any:
+    """A schema that refers to definitions by other names; one that isn't in ``names`` keeps its own."""
+    return _redirected(schema, lambda name: names.get(name, name))
+
+
+def canonical(schema: Any, names: dict[str, str]) -> Any:
+    """A schema without its docs, whose references are numbered as they are met; ``names`` collects them."""
+    bare = rebuilt(schema, lambda part: {key: value for key, value in part.items() if key not in _DOCS})
+    return _redirected(bare, lambda name: names.setdefault(name, str(len(names))))
+
+
+def _redirected(schema: Any, target: Callable[[str], str]) -> Any:
+    def change(part: Schema) -> Schema:
+        name = reference(part)
+        if name is not None:
+            part = {**part, "$ref": DEFINITIONS + target(name)}
+        mapping = part.get("discriminator", {}).get("mapping")
+        if mapping:
+            mapping = {tag: DEFINITIONS + target(ref.removeprefix(DEFINITIONS)) for tag, ref in mapping.items()}
+            part = {**part, "discriminator": {**part["discriminator"], "mapping": mapping}}
+        return part
+
+    return rebuilt(schema, change)
+
+
+def _same_both_ways(definitions: Mapping[str, Schema]) -> dict[str, str]:
+    """One name for what goes in and out alike. Pydantic keeps ``Node-Input`` and ``Node-Output`` apart where they
+    differ in nothing but references to each other: a recursive type, and all that holds one.
+    """
+    pairs = {
+        name.removesuffix("-Input")
+        for name in definitions
+        if name.endswith("-Input") and name.removesuffix("-Input") + "-Output" in definitions
+    }
+    while True:
+        names = {f"{name}-{way}": name for name in pairs for way in ("Input", "Output")}
+        different = {
+            name
+            for name in pairs
+            if name in definitions
+            or renamed(definitions[f"{name}-Input"], names) != renamed(definitions[f"{name}-Output"], names)
+        }
+        if not different:
+            return names
+        pairs -= different
+
+
+def _finite(value: Any) -> Any:
+    """Without defaults and bounds that are no JSON: infinity and NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items() if not isinstance(item, float) or isfinite(item)}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

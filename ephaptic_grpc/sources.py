@@ -1,0 +1,138 @@
+"""What a command is pointed at: modules and their services, descriptor sets, running servers."""
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from ephaptic_grpc.contract import Contract
+from ephaptic_grpc.descriptors import read_descriptor_set
+from ephaptic_grpc.errors import CallError, ExposeError
+from ephaptic_grpc.names import suggestion
+from ephaptic_grpc.reflection import contracts_of
+from ephaptic_grpc.service import Service, default_service
+
+DESCRIPTOR_SET: Final = ".binpb"
+"""What the name of a file with a descriptor set ends with."""
+
+_ADDRESS: Final = re.compile(r"unix:.+|.+:\d+")
+_ANSWER_SECONDS: Final = 10.0
+
+
+class SourceError(Exception):
+    """There is nothing to use. The message says what was wrong, and what would be right.
+
+    Attributes:
+        misused: whether the source was written wrongly, so that it could never be right.
+    """
+
+    def __init__(self, message: str, *, misused: bool = False) -> None:
+        super().__init__(message)
+        self.misused = misused
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is a running server: ``host:port`` or ``unix:path``."""
+    return _ADDRESS.fullmatch(source) is not None
+
+
+def contract_of(source: str, service: str | None) -> Contract:
+    """The contract in ``module:service``, a module, a descriptor set or a running server.
+
+    Args:
+        source: where it is.
+        service: the full name of the service, which is needed where there are several.
+
+    Raises:
+        SourceError: there is no such contract, or more than one.
+    """
+    found = {contract.service: contract for contract in _contracts(source)}
+    if service is not None:
+        if service not in found:
+            raise SourceError(f"{source} has no service {service!r}{suggestion(service, found)}")
+        return found[service]
+    if len(found) != 1:
+        what = f"has several services: choose one with --service ({', '.join(found)})" if found else "has no contract"
+        raise SourceError(f"{source} {what}")
+    return next(iter(found.values()))
+
+
+def _contracts(source: str) -> list[Contract]:
+    try:
+        if source.endswith(DESCRIPTOR_SET):
+            return read_descriptor_set(Path(source).read_bytes())
+        if is_address(source):
+            return contracts_of(source, _ANSWER_SECONDS)
+    except OSError as error:
+        raise SourceError(f"can't read {source}: {error.strerror}") from None
+    except ValueError as error:
+        raise SourceError(f"{source}: {error}") from None
+    except CallError as error:
+        told = f"{source}: {error}"
+        if error.code is grpc.StatusCode.UNIMPLEMENTED:
+            told = f"{source} tells nothing of its services: serve with --reflection"
+        raise SourceError(told) from None
+    return [Contract.of(service) for service in services_of([source])]
+
+
+def services_of(modules: Sequence[str]) -> list[Service]:
+    """The services that ``MODULE`` or ``MODULE:SERVICE`` name, each once; all their types are known.
+
+    Raises:
+        SourceError: a module can't be imported, has no such service, or exposes nothing.
+    """
+    if "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    services: list[Service] = []
+    for target in modules:
+        name, _, attribute = target.partition(":")
+        module = _import(name)
+        found = {key: value for key, value in vars(module).items() if isinstance(value, Service)}
+        if attribute and attribute not in found:
+            raise SourceError(f"{name} has no service {attribute!r}{suggestion(attribute, found)}")
+        chosen = [found[attribute]] if attribute else [*found.values(), default_service]
+        services += [service for service in dict.fromkeys(chosen) if service not in services]
+    exposing = [service for service in services if service is not default_service or service.exposes_anything]
+    if not exposing:
+        raise SourceError(f"{', '.join(modules)} exposes nothing: put @expose on a function, or make a Service")
+    try:
+        for service in exposing:
+            _ = service.procedures  # whose types may not have been defined when they were exposed
+    except ExposeError as error:
+        raise SourceError(str(error)) from None
+    return exposing
+
+
+def _import(name: str) -> Any:
+    if not name or name.startswith("."):
+        raise SourceError(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", misused=True)
+    if name.endswith(".py") or os.sep in name:
+        dotted = ".".join(Path(name).with_suffix("").parts)
+        raise SourceError(f"{name!r} is a file: name the module, such as {dotted!r}", misused=True)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise SourceError(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones") from None
+        raise SourceError(_import_failure(name, error)) from None  # the module is there, and imports one that isn't
+    except ExposeError as error:
+        raise SourceError(str(error)) from None
+    except Exception as error:
+        raise SourceError(_import_failure(name, error)) from None
+
+
+def _import_failure(name: str, error: Exception) -> str:
+    """Why a module can't be imported: the traceback from its own first frame on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(
+        (__file__, importlib.__file__, "<frozen")
+    ):
+        frames = frames.tb_next
+    lines = traceback.format_exception(type(error), error.with_traceback(frames), frames)
+    return f"{name} can't be imported:\n{''.join(lines).rstrip()}"
