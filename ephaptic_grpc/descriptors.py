@@ -1,5 +1,6 @@
 """Contracts as protobuf descriptors, whose options hold the schemas: written, and read from whoever has them."""
 
+import inspect
 import keyword
 from collections.abc import Iterable
 from typing import Any, Final
@@ -130,6 +131,7 @@ def _read(name: str, service: descriptor_pb2.ServiceDescriptorProto) -> Contract
         if rpc_name(message.name) != method.name:
             raise ValueError(f"{where}: it can't be the RPC of {message.name!r}")
         parameters = tuple(_read_parameter(parameter, where) for parameter in message.parameters)
+        _check_order(parameters, where)
         value = _schema(message.value, f"{where}, its value")
         functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value))
     contract = Contract(name, tuple(functions), definitions)
@@ -148,6 +150,13 @@ def _read_parameter(message: contract_pb2.Parameter, where: str) -> Parameter:
         default = compact(_json(message.default, f"{where}, its default"))
     schema = _schema(message.schema, where)
     return Parameter(message.name, Kind(message.kind - 1), message.required, default, schema, message.alias)
+
+
+def _check_order(parameters: Iterable[Parameter], where: str) -> None:
+    try:
+        inspect.Signature([inspect.Parameter(one.name, inspect._ParameterKind(one.kind)) for one in parameters])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _check_references(contract: Contract) -> None:

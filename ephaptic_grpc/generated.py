@@ -1,7 +1,7 @@
 """What generated clients are made of. For their imports only: nothing here is useful in code that people write."""
 
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
@@ -11,6 +11,8 @@ from ephaptic_grpc.declared import declared
 from ephaptic_grpc.sync_client import SyncClient, SyncStream
 
 __all__ = ["Client", "Model", "Stream", "SyncClient", "SyncStream", "declared", "default"]
+
+_UNKNOWN: Final[dict[str, Any]] = {"default": "unknown"}
 
 
 class Model(BaseModel):
@@ -23,19 +25,26 @@ class Model(BaseModel):
     constants: ClassVar[frozenset[str]] = frozenset()
     """Fields with one possible value. They are sent all the same: they may tell the members of a union apart."""
 
+    unknowns: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose default only the server knows. None stands for it, and isn't sent."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.constants = frozenset(name for name, field in cls.model_fields.items() if _is_constant(field.annotation))
+        fields = cls.model_fields.items()
+        cls.constants = frozenset(name for name, field in fields if _is_constant(field.annotation))
+        cls.unknowns = frozenset(name for name, field in fields if field.json_schema_extra == _UNKNOWN)
 
     def model_post_init(self, _: Any, /) -> None:
-        self.__pydantic_fields_set__.update(self.constants)
+        fields_set = self.__pydantic_fields_set__
+        fields_set.update(self.constants)
+        fields_set.difference_update(name for name in self.unknowns if getattr(self, name) is None)
 
 
 def default(json: str | None = None) -> Any:
     """A default that the server has: its JSON, or None where only the server knows it."""
     if json is None:
-        return Field(default=None)
+        return Field(default=None, json_schema_extra=_UNKNOWN)
     return Field(default_factory=partial(from_json, json), validate_default=True)
 
 

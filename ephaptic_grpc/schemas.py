@@ -42,11 +42,12 @@ class _Generator(GenerateJsonSchema):
         return made
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
+        """Text, both ways. Pydantic reads numbers as well, which would make two types of every model with a Decimal."""
         made = super().decimal_schema(schema)
-        for option in made.get("anyOf", [made]):
-            if option.get("type") == "string":
-                option["format"] = "decimal"
-        return made
+        if "anyOf" in made:
+            number, text = made["anyOf"]
+            made = {**number, **text}
+        return {**made, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
         return {**super().enum_schema(schema), ENUM_NAMES: [member.name for member in schema["members"]]}

@@ -112,7 +112,7 @@ class _Module:
             annotation = self._annotations.of(field)
             if key not in required and told is None and "None" not in annotation:
                 annotation += " | None"  # what it is where the other side left it out
-            annotation = self._aliased(annotation, key if called != key else "")
+            annotation = self._aliased(annotation, None if called == key else key)
             value = "" if key in required else f" = {self._default(field, told)}"
             body += [f"    {called}: {annotation}{value}", *_docstring(field.get("description", ""), "    ")]
         yield from body or ["    pass"]
@@ -163,10 +163,10 @@ class _Module:
             return f"{STARS[parameter.kind]}{name}: {annotation}"
         optional = not needed and not parameter.required
         value = f" = {self._default(parameter.schema, parameter.default)}" if optional else ""
-        return f"{name}: {self._aliased(annotation, alias)}{value}"
+        return f"{name}: {self._aliased(annotation, alias or None)}{value}"
 
-    def _aliased(self, annotation: str, alias: str) -> str:
-        if not alias:
+    def _aliased(self, annotation: str, alias: str | None) -> str:
+        if alias is None:
             return annotation
         annotated, field = self._annotations.use("typing", "Annotated"), self._annotations.use("pydantic", "Field")
         return f"{annotated}[{annotation}, {field}(alias={literal(alias)})]"

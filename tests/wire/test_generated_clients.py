@@ -1,0 +1,188 @@
+"""The generated client of tests/golden, against the service it was generated from and against one that has changed."""
+
+import inspect
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from pydantic import BaseModel
+
+from ephaptic_grpc import CallError, Server, Service, connect, connect_sync
+from ephaptic_grpc.errors import ServiceError
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def server(shapes):
+    async with Server(shapes, port=0) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server, shapes_client):
+    async with connect(server.address, shapes_client.ShapesService) as client:
+        yield client
+
+
+def example_of(shapes_client, **changes):
+    """The example of the service, in the types of the client."""
+    from shapes import Everything
+
+    json = Everything.example().model_dump(mode="json", by_alias=True)
+    return shapes_client.Everything.model_validate({**json, **changes})
+
+
+async def test_every_type_survives(client, shapes_client):
+    sent = example_of(shapes_client)
+    came = await client.echo(sent)
+    assert isinstance(came, shapes_client.Everything)
+    assert came == sent
+    assert str(came.price) == "1.10"
+    assert came.colour is shapes_client.Colour.RED
+    assert came.pets == [shapes_client.Cat(), shapes_client.Dog(good=False)]
+    assert came.schema_ == "s"
+
+
+async def test_models_are_made_by_their_fields_names_in_python(client, shapes_client):
+    fields = example_of(shapes_client).model_dump()
+    made = shapes_client.Everything(**fields)
+    assert made.movie.year is None  # which is not sent: the server has no year that is None
+    assert (await client.echo(made)).schema_ == "s"
+
+
+async def test_what_is_not_set_is_left_to_the_server(server, shapes_client):
+    service = Service("shapes.v1.ShapesService")
+
+    class Node(BaseModel):
+        value: int
+        children: list[int] = [7]  # another default than the client knows
+
+    seen: list[object] = []
+
+    @service.expose
+    async def trees(node: Node, depth: int = 99, *, name: str | None = "somebody") -> AsyncIterator[None]:
+        seen.extend((node.children, depth, name))
+        yield None
+
+    async with Server(service, port=0) as changed, connect(changed.address, shapes_client.ShapesService) as client:
+        with pytest.raises(CallError, match="doesn't fit"):
+            async for _ in client.trees(shapes_client.Node(value=1)):
+                pass
+    assert seen == [[7], 99, "somebody"]
+
+
+async def test_streams_give_models(client, shapes_client):
+    trees = [tree async for tree in client.trees(shapes_client.Node(value=5), 2, name="oak")]
+    assert [tree.value for tree in trees] == [0, 1]
+    assert trees[0].parent == shapes_client.Node(value=5)
+    assert [pet.kind async for pet in client.pets(limit=3)] == ["cat", "dog"]
+
+
+async def test_positions_names_and_the_rest(client, shapes_client):
+    assert await client.find("a") == ["a", "x"]
+    assert await client.find("a", (2, "y"), 3, 4) == ["a", "y", "3", "4"]
+    assert len((await client.list(limit=2)).items) == 2
+    assert (await client.list(3)).items[0].street == "3"
+    assert await client.login("ada", more=shapes_client.Movie(name="Alien")) is None
+    assert await client.nothing() is None
+
+
+async def test_what_can_not_be_called_so_is_told_at_once(client):
+    with pytest.raises(TypeError, match=r"nothing\(\): too many positional arguments"):
+        await client.nothing(1)
+    with pytest.raises(AttributeError, match=r"no function 'nothin' \(did you mean 'nothing'\?\)"):
+        _ = client.nothin
+    with pytest.raises(TypeError, match="the methods of a ShapesService are typed already"):
+        client.bind(len)
+
+
+async def test_a_client_keeps_its_options_and_its_types(client, shapes_client):
+    quick = client.with_options(timeout=5)
+    assert isinstance(quick, shapes_client.ShapesService)
+    assert await quick.find("a") == ["a", "x"]
+    assert await client.call("find", "b") == ["b", "x"]
+    assert {"echo", "find", "list", "with_options"} <= set(dir(client))
+
+
+def test_the_blocking_client(serve, shapes, shapes_client):
+    served = serve(shapes)
+    with connect_sync(served.address, shapes_client.SyncShapesService) as client:
+        assert client.echo(example_of(shapes_client)).price == example_of(shapes_client).price
+        assert [tree.value for tree in client.trees(shapes_client.Node(value=5))] == [0, 1, 2]
+        assert client.find("a", (2, "y"), 3) == ["a", "y", "3"]
+
+
+def test_a_client_of_one_kind_is_not_one_of_the_other(shapes_client):
+    with pytest.raises(TypeError, match="a generated client"):
+        connect("localhost:1", shapes_client.SyncShapesService)
+    with pytest.raises(TypeError, match="a generated client"):
+        connect_sync("localhost:1", shapes_client.ShapesService)
+
+
+def test_a_client_that_was_not_generated_has_no_functions():
+    from ephaptic_grpc import Client
+
+    with pytest.raises(TypeError, match="Client is no generated client"):
+        connect("localhost:1", Client)
+
+
+def test_the_methods_are_what_they_declare(shapes_client):
+    assert shapes_client.ShapesService.echo.__doc__ == "Give back what came."
+    assert list(inspect.signature(shapes_client.ShapesService.find).parameters) == ["self", "query", "near", "rest"]
+
+
+@pytest.fixture
+async def changed():
+    """The service, with a parameter that no old client sends."""
+    service = Service("shapes.v1.ShapesService")
+
+    @service.expose
+    async def find(query: str, near: str, far: int) -> list[str]: ...
+
+    @service.expose
+    async def nothing() -> None:
+        raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "not because of the contract")
+
+    async with Server(service, port=0) as server:
+        yield server
+
+
+async def test_a_stale_client_is_told_apart_from_a_wrong_call(client, changed, shapes_client):
+    with pytest.raises(CallError) as wrong:
+        await client.find(3)
+    assert wrong.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert not wrong.value.stale
+
+    async with connect(changed.address, shapes_client.ShapesService) as old:
+        with pytest.raises(CallError) as stale:
+            await old.find("a")
+        with pytest.raises(CallError) as chosen:
+            await old.nothing()
+    assert stale.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert stale.value.stale
+    violations, info = stale.value.details
+    assert isinstance(violations, BadRequest)
+    assert [violation.field for violation in violations.field_violations] == ["near", "far"]
+    assert isinstance(info, ErrorInfo)
+    assert info.reason == "CONTRACT_CHANGED"
+    assert set(info.metadata) == {"client", "server"}
+    assert info.metadata["client"] != info.metadata["server"]
+    assert not chosen.value.stale
+
+
+async def test_a_stale_client_is_told_so_however_much_is_wrong(changed, shapes_client):
+    from ephaptic_grpc.payload import CONTRACT_KEY
+
+    service = Service("shapes.v1.ShapesService")
+
+    @service.expose
+    async def find(**names: int) -> None: ...
+
+    async with Server(service, port=0) as server, connect(server.address, "shapes.v1.ShapesService") as client:
+        stranger = client.with_options(metadata={CONTRACT_KEY: "x" * 1000})
+        with pytest.raises(CallError) as caught:
+            await stranger.find(**{f"name_{number}" * 30: "no" for number in range(100)})
+    assert caught.value.stale
+    assert isinstance(caught.value.details[0], BadRequest)
