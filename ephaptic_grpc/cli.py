@@ -22,6 +22,7 @@ from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.proto import described, proto_files
 from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
+from ephaptic_grpc.codegen.typescript import typescript_module
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set
 from ephaptic_grpc.errors import CallError
@@ -39,8 +40,12 @@ _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
 
-_EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {".py": python_module, ".json": contract_json}
-_ENDINGS: Final = ".py makes a Python module, .json shows the contract"
+_EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {
+    ".py": python_module,
+    ".ts": typescript_module,
+    ".json": contract_json,
+}
+_ENDINGS: Final = ".py makes a Python module, .ts a TypeScript one, .json shows the contract"
 
 app = typer.Typer(
     name="ephaptic-grpc",

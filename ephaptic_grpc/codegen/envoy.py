@@ -23,6 +23,7 @@ _ALLOWED_HEADERS: Final = (
     "grpc-timeout",
     "authorization",
     "ephaptic-batch",
+    "ephaptic-contract",
     "ephaptic-heartbeat",
 )
 _EXPOSED_HEADERS: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin")

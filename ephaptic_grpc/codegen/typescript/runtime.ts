@@ -17,20 +17,23 @@ export interface Violation {
 /** A call that failed: `code` says how, `details` has what the function added, `violations` which arguments don't fit. */
 export class CallError extends Error {
   override readonly name = "CallError";
+  readonly code: Code;
+  readonly details: readonly unknown[];
+  readonly violations: readonly Violation[];
 
   constructor(
-    readonly code: Code,
-    message: string,
-    readonly details: readonly unknown[] = [],
-    readonly violations: readonly Violation[] = [],
-    cause?: unknown,
+    code: Code, message: string, details: readonly unknown[] = [], violations: readonly Violation[] = [], cause?: unknown,
   ) {
     super(message, { cause });
+    this.code = code;
+    this.details = details;
+    this.violations = violations;
   }
 }
 
 /** Headers of a request, or a function that makes them for each call, for tokens that expire. */
-export type CallHeaders = HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
+export type CallHeaders = GivenHeaders | (() => GivenHeaders | Promise<GivenHeaders>);
+type GivenHeaders = NonNullable<RequestInit["headers"]>;
 
 export interface CallOptions {
   /** Aborting it ends the call with CANCELLED, and the function on the server. */
@@ -63,8 +66,8 @@ export interface Stream<T> extends AsyncIterable<T> {
 
 /** What a client makes its calls with. */
 export interface Transport {
-  unary<T>(path: string, args: unknown, options?: CallOptions): Promise<T>;
-  stream<T>(path: string, args: unknown, options?: CallOptions): Stream<T>;
+  unary<T>(path: string, args: unknown, options?: CallOptions, contract?: string): Promise<T>;
+  stream<T>(path: string, args: unknown, options?: CallOptions, contract?: string): Stream<T>;
 }
 
 const CODES = ("OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED " +
@@ -90,7 +93,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
   const heartbeat = Math.ceil(defaults.heartbeatMs ?? 15_000);
 
   async function* call<T>(
-    path: string, args: unknown, options: CallOptions, streams: boolean, controller: AbortController,
+    path: string, args: unknown, options: CallOptions, contract: string, streams: boolean, controller: AbortController,
   ): AsyncGenerator<T, undefined> {
     const aborted = controller.signal;
     const timeout = options.timeoutMs ?? defaults.timeoutMs ?? Infinity;
@@ -123,6 +126,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
         const milliseconds = Math.max(Math.ceil(timeout), 0);
         headers.set("grpc-timeout", milliseconds < 1e8 ? `${milliseconds}m` : `${Math.ceil(timeout / 1e3)}S`);
       }
+      if (contract) headers.set("ephaptic-contract", contract);
       if (streams) {
         headers.set("ephaptic-batch", "1");
         headers.set("ephaptic-heartbeat", `${heartbeat}`);
@@ -186,22 +190,22 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
   }
 
   return {
-    async unary<T>(path: string, args: unknown, options: CallOptions = {}) {
+    async unary<T>(path: string, args: unknown, options: CallOptions = {}, contract = "") {
       const items: T[] = [];
-      for await (const item of call<T>(path, args, options, false, new AbortController())) {
+      for await (const item of call<T>(path, args, options, contract, false, new AbortController())) {
         if (items.push(item) > 1) break;
       }
       if (items.length !== 1) throw malformed("not one value, as of a function that returns");
       return items[0] as T;
     },
 
-    stream<T>(path: string, args: unknown, options: CallOptions = {}) {
+    stream<T>(path: string, args: unknown, options: CallOptions = {}, contract = "") {
       const controller = new AbortController();
       let items: AsyncGenerator<T, undefined> | undefined;
       return {
         [Symbol.asyncIterator]() {
           if (items) throw new TypeError("a stream is read once: call the function again");
-          const reading = items = call<T>(path, args, options, true, controller);
+          const reading = items = call<T>(path, args, options, contract, true, controller);
           return {
             next: () => reading.next(),
             return() {
@@ -343,8 +347,8 @@ function failure(code: Code, get: (name: string) => string | null | undefined) {
   try {
     message = decodeURIComponent(message);
     const status = Uint8Array.from(atob(get("grpc-status-details-bin") ?? ""), (byte) => byte.charCodeAt(0));
-    eachField(status, (number, any) => {
-      if (number === 3) readDetail(any, details, violations);
+    eachField(status, (number, detail) => {
+      if (number === 3) readDetail(detail, details, violations);
     });
   } catch {
     // A stranger's details: the code still says what happened.
@@ -353,10 +357,10 @@ function failure(code: Code, get: (name: string) => string | null | undefined) {
 }
 
 /** Reads a google.protobuf.Any: what a function added, or what is wrong with the arguments. */
-function readDetail(any: Uint8Array, details: unknown[], violations: Violation[]) {
+function readDetail(detail: Uint8Array, details: unknown[], violations: Violation[]) {
   let type = "";
   let value = new Uint8Array();
-  eachField(any, (number, data) => {
+  eachField(detail, (number, data) => {
     if (number === 1) type = decoder.decode(data).replace(/.*\//, "");
     if (number === 2) value = data as typeof value;
   });
