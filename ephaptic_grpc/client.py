@@ -11,12 +11,23 @@ import grpc
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named, remote_of
+from ephaptic_grpc.remote import (
+    BaseClient,
+    Functions,
+    FunctionsAsAttributes,
+    Metadata,
+    Method,
+    Options,
+    Pairs,
+    asked,
+    named,
+    remote_of,
+)
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
 T = TypeVar("T")
-C = TypeVar("C", bound="Client")
+C = TypeVar("C", bound="DeclaredClient")
 
 
 @overload
@@ -41,12 +52,12 @@ def connect(
 
 def connect(
     target: str,
-    service: "Service | str | type[Client]" = default_service,
+    service: "Service | str | type[DeclaredClient]" = default_service,
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
-) -> "Client":
+) -> "DeclaredClient":
     """A client of a service.
 
     Nothing is connected before the first call.
@@ -64,7 +75,7 @@ def connect(
         TypeError, ValueError: ``service`` is none of these; or no header can carry the metadata.
     """
     options = Options.of(timeout, metadata)
-    generated = service if isinstance(service, type) and issubclass(service, Client) else None
+    generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
     return (generated or Client)(_Connection(target, credentials), remote, options)
 
@@ -160,40 +171,16 @@ class Pending(Stream[Any]):
         return values[0]
 
 
-class Client(BaseClient):
-    """The functions of a service as attributes: a coroutine, or a ``Stream``, for each call.
+class DeclaredClient(BaseClient):
+    """The base of generated clients: their methods are the functions, each a coroutine or a ``Stream``.
 
     A client belongs to the event loop of its first call. Every call raises CallError when it fails, and TypeError
     where the function can't be called so.
     """
 
-    def __init__(self, connection: "_Connection", remote: Remote, options: Options) -> None:
-        super().__init__(remote, options)
+    def __init__(self, connection: "_Connection", functions: Functions, options: Options) -> None:
+        super().__init__(functions, options)
         self._connection = connection
-
-    # What an editor sees of a bound function is the function itself; only its value has become awaitable, or a Stream.
-    # The overloads overlap, for a T can be an iterator, too; the first that fits is the right one.
-    @overload
-    def bind(self, function: Callable[P, AsyncIterable[T]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
-    @overload
-    def bind(self, function: Callable[P, Coroutine[Any, Any, AsyncIterable[T]]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
-    @overload
-    def bind(self, function: Callable[P, Coroutine[Any, Any, Iterator[T]]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
-    @overload
-    def bind(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    @overload
-    def bind(self, function: Callable[P, Iterator[T]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
-    @overload
-    def bind(self, function: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
-
-    def bind(self, function: Callable[..., Any], /) -> Callable[..., Any]:
-        """An exposed function, called remotely, with its own parameters and result: ``client.bind(add)(1, 2)``.
-
-        Raises:
-            LookupError: the function isn't exposed on this service.
-            TypeError: the client knows the service by its name only.
-        """
-        return self._callable(self._remote.method_of(function))
 
     async def close(self) -> None:
         """Close the connection, and with it every call and every client made by ``with_options``."""
@@ -208,7 +195,7 @@ class Client(BaseClient):
         await self.close()
 
     def _with(self, options: Options) -> Self:
-        return type(self)(self._connection, self._remote, options)
+        return type(self)(self._connection, self._functions, options)
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         connection, path, request, value = self._connection, method.path, method.request, method.value
@@ -233,6 +220,38 @@ class Client(BaseClient):
             return Pending(connection.stream(path, message, timeout, asked(metadata)), method)
 
         return named(either if method.streams is None else stream if method.streams else unary, method)
+
+
+class Client(FunctionsAsAttributes, DeclaredClient):
+    """The functions of a service as attributes: a coroutine, or a ``Stream``, for each call.
+
+    A client belongs to the event loop of its first call. Every call raises CallError when it fails, and TypeError
+    where the function can't be called so.
+    """
+
+    # What an editor sees of a bound function is the function itself; only its value has become awaitable, or a Stream.
+    # The overloads overlap, for a T can be an iterator, too; the first that fits is the right one.
+    @overload
+    def bind(self, function: Callable[P, AsyncIterable[T]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, AsyncIterable[T]]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, Iterator[T]]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Iterator[T]], /) -> Callable[P, Stream[T]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def bind(self, function: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def bind(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """An exposed function, called remotely, with its own parameters and result: ``client.bind(add)(1, 2)``.
+
+        Raises:
+            LookupError: the function isn't exposed on this service.
+            TypeError: the client knows the service by its name only.
+        """
+        return self._callable(self._functions.method_of(function))
 
 
 def _cancelled() -> BaseException:

@@ -8,7 +8,7 @@ from ephaptic_grpc.arguments import Arguments
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import resolved_signature
-from ephaptic_grpc.remote import BaseClient, Method, Remote, unknown
+from ephaptic_grpc.remote import BaseClient, Functions, Method, unknown
 from ephaptic_grpc.values import Value
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,20 +65,14 @@ class _Declarations:
     owner: type[BaseClient]
     declarations: Mapping[str, Declaration]
 
-    def names(self) -> list[str]:
-        return list(self.declarations)
-
     def method(self, name: str) -> Method:
         declaration = self.declarations.get(name)
         if declaration is None:
             raise unknown(self.owner._service, name, self.declarations)
         return declaration.method(self.owner)
 
-    def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
-        raise TypeError(f"bind is for functions of a Service: the methods of a {self.owner.__name__} are typed already")
 
-
-def declarations_of(client: type[BaseClient]) -> Remote:
+def declarations_of(client: type[BaseClient]) -> Functions:
     """The functions that a generated client declares.
 
     Raises:

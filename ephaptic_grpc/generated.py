@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
-from ephaptic_grpc.client import Client, Stream
+from ephaptic_grpc.client import DeclaredClient, Stream
 from ephaptic_grpc.declared import declared
-from ephaptic_grpc.sync_client import SyncClient, SyncStream
+from ephaptic_grpc.sync_client import SyncDeclaredClient, SyncStream
 
-__all__ = ["Client", "Model", "Stream", "SyncClient", "SyncStream", "declared", "default"]
+__all__ = ["DeclaredClient", "Model", "Stream", "SyncDeclaredClient", "SyncStream", "declared", "default"]
 
 _UNKNOWN: Final[dict[str, Any]] = {"default": "unknown"}
 

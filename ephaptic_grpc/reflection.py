@@ -7,6 +7,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToJson, Parse
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -50,10 +51,21 @@ class Reflection:
         pool = DescriptorPool()
         for file in descriptor_set(map(Contract.of, self._services)).file:
             pool.Add(file)
-        health = FileDescriptorProto()
-        health_pb2.DESCRIPTOR.CopyToProto(health)
-        pool.Add(health)
+        for file in (_file(health_pb2), _file(reflection_pb2), _current(_file(reflection_pb2))):
+            pool.Add(file)
         return aio.ReflectionServicer([*SERVICES, _HEALTH, *(service.name for service in self._services)], pool)
+
+
+def _file(module: Any) -> FileDescriptorProto:
+    file = FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(file)
+    return file
+
+
+def _current(file: FileDescriptorProto) -> FileDescriptorProto:
+    """The file of reflection under its current name, which grpcio-reflection doesn't have."""
+    current = MessageToJson(file).replace("v1alpha", "v1")
+    return Parse(current, FileDescriptorProto())
 
 
 def contracts_of(target: str, timeout: float) -> list[Contract]:

@@ -122,12 +122,8 @@ class Method:
         raise CallError(grpc.StatusCode.INTERNAL, f"the reply of {self.path} doesn't fit its declared type: {reason}")
 
 
-class Remote(Protocol):
-    """The functions of a service, as far as they are known."""
-
-    def names(self) -> list[str]:
-        """The names of its functions, as far as they are known."""
-        ...
+class Functions(Protocol):
+    """The functions of a service."""
 
     def method(self, name: str) -> Method:
         """The function of this name.
@@ -137,12 +133,20 @@ class Remote(Protocol):
         """
         ...
 
+
+class Remote(Functions, Protocol):
+    """The functions of a service, as far as they are known."""
+
+    def names(self) -> list[str]:
+        """The names of its functions, as far as they are known."""
+        ...
+
     def method_of(self, function: Callable[..., Any], /) -> Method:
         """What a function was exposed as.
 
         Raises:
             LookupError: it isn't exposed on this service.
-            TypeError: the types of this service aren't known from a ``Service``.
+            TypeError: this is a service known by its name only.
         """
         ...
 
@@ -211,7 +215,7 @@ def _check_metadata(key: str, value: str | bytes) -> None:
 
 
 class BaseClient(ABC):
-    """The functions of a service as attributes."""
+    """A connection to a service, and how its functions are called over it."""
 
     _service: ClassVar[str] = ""
     """Of a generated client: the name of its service."""
@@ -220,8 +224,8 @@ class BaseClient(ABC):
         super().__init_subclass__(**kwargs)
         cls._service = service
 
-    def __init__(self, remote: Remote, options: Options) -> None:
-        self._remote = remote
+    def __init__(self, functions: Functions, options: Options) -> None:
+        self._functions = functions
         self._options = options
 
     @abstractmethod
@@ -232,21 +236,15 @@ class BaseClient(ABC):
     def _with(self, options: Options) -> Self:
         """The same client, connected by the same channel, with other options."""
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):
-            raise AttributeError(name)  # of Python's own probing (copy, pickle, notebooks): no function has such a name
-        call = self._callable(self._remote.method(name))
+    def _function(self, name: str) -> Callable[..., Any]:
+        call = self._callable(self._functions.method(name))
         vars(self)[name] = call  # found there from now on
         return call
-
-    def __dir__(self) -> Iterable[str]:
-        return {*super().__dir__(), *self._remote.names()}
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function by its name: ``client.call("search", "x", k=3)`` is ``client.search("x", k=3)``."""
         call = None if name.startswith("_") else vars(self).get(name)
-        call = call or self.__getattr__(name)
-        return call(*args, **kwargs)
+        return (call or self._function(name))(*args, **kwargs)
 
     def with_options(self, *, timeout: float | _Keep | None = KEEP, metadata: Metadata | _Keep = KEEP) -> Self:
         """The same client, over the same connection, for calls with other options.
@@ -259,6 +257,20 @@ class BaseClient(ABC):
             TypeError, ValueError: metadata that no header can carry.
         """
         return self._with(self._options.but(timeout, metadata))
+
+
+class FunctionsAsAttributes(BaseClient):
+    """The functions of a service as attributes, which are found when they are first asked for."""
+
+    _functions: Remote
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)  # of Python's own probing (copy, pickle, notebooks): no function has such a name
+        return self._function(name)
+
+    def __dir__(self) -> Iterable[str]:
+        return {*super().__dir__(), *self._functions.names()}
 
 
 def asked(metadata: Pairs) -> Pairs:

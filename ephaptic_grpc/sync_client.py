@@ -9,12 +9,23 @@ import grpc
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named, remote_of
+from ephaptic_grpc.remote import (
+    BaseClient,
+    Functions,
+    FunctionsAsAttributes,
+    Metadata,
+    Method,
+    Options,
+    Pairs,
+    asked,
+    named,
+    remote_of,
+)
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
 T = TypeVar("T")
-C = TypeVar("C", bound="SyncClient")
+C = TypeVar("C", bound="SyncDeclaredClient")
 
 
 @overload
@@ -39,15 +50,15 @@ def connect_sync(
 
 def connect_sync(
     target: str,
-    service: "Service | str | type[SyncClient]" = default_service,
+    service: "Service | str | type[SyncDeclaredClient]" = default_service,
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
-) -> "SyncClient":
+) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
     options = Options.of(timeout, metadata)
-    generated = service if isinstance(service, type) and issubclass(service, SyncClient) else None
+    generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
     channel = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
     return (generated or SyncClient)(channel, remote, options)
@@ -108,37 +119,15 @@ class _SyncItems(Iterator[T]):
         self._stream.cancel()
 
 
-class SyncClient(BaseClient):
-    """The functions of a service as attributes: a value, or a ``SyncStream``, for each call.
+class SyncDeclaredClient(BaseClient):
+    """The base of generated blocking clients: their methods are the functions, each a value or a ``SyncStream``.
 
     Every call raises CallError when it fails, and TypeError where the function can't be called so.
     """
 
-    def __init__(self, channel: grpc.Channel, remote: Remote, options: Options) -> None:
-        super().__init__(remote, options)
+    def __init__(self, channel: grpc.Channel, functions: Functions, options: Options) -> None:
+        super().__init__(functions, options)
         self._channel = channel
-
-    @overload
-    def bind(self, function: Callable[P, AsyncIterable[T]], /) -> Callable[P, SyncStream[T]]: ...
-    @overload
-    def bind(self, function: Callable[P, Coroutine[Any, Any, AsyncIterable[T]]], /) -> Callable[P, SyncStream[T]]: ...
-    @overload
-    def bind(self, function: Callable[P, Coroutine[Any, Any, Iterator[T]]], /) -> Callable[P, SyncStream[T]]: ...
-    @overload
-    def bind(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, T]: ...
-    @overload
-    def bind(self, function: Callable[P, Iterator[T]], /) -> Callable[P, SyncStream[T]]: ...
-    @overload
-    def bind(self, function: Callable[P, T], /) -> Callable[P, T]: ...
-
-    def bind(self, function: Callable[..., Any], /) -> Callable[..., Any]:
-        """An exposed function, called remotely, with its own parameters and result: ``client.bind(add)(1, 2)``.
-
-        Raises:
-            LookupError: the function isn't exposed on this service.
-            TypeError: the client knows the service by its name only.
-        """
-        return self._callable(self._remote.method_of(function))
 
     def close(self) -> None:
         """Close the connection, and with it every call and every client made by ``with_options``."""
@@ -153,7 +142,7 @@ class SyncClient(BaseClient):
         self.close()
 
     def _with(self, options: Options) -> Self:
-        return type(self)(self._channel, self._remote, options)
+        return type(self)(self._channel, self._functions, options)
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
@@ -191,3 +180,32 @@ class SyncClient(BaseClient):
             return values[0]
 
         return named(either if method.streams is None else stream if method.streams else unary, method)
+
+
+class SyncClient(FunctionsAsAttributes, SyncDeclaredClient):
+    """The functions of a service as attributes: a value, or a ``SyncStream``, for each call.
+
+    Every call raises CallError when it fails, and TypeError where the function can't be called so.
+    """
+
+    @overload
+    def bind(self, function: Callable[P, AsyncIterable[T]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, AsyncIterable[T]]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, Iterator[T]]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, T]: ...
+    @overload
+    def bind(self, function: Callable[P, Iterator[T]], /) -> Callable[P, SyncStream[T]]: ...
+    @overload
+    def bind(self, function: Callable[P, T], /) -> Callable[P, T]: ...
+
+    def bind(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """An exposed function, called remotely, with its own parameters and result: ``client.bind(add)(1, 2)``.
+
+        Raises:
+            LookupError: the function isn't exposed on this service.
+            TypeError: the client knows the service by its name only.
+        """
+        return self._callable(self._functions.method_of(function))

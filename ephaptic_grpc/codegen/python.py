@@ -118,7 +118,7 @@ class _Module:
         yield from body or ["    pass"]
 
     def _client_class(self, *, sync: bool) -> Iterator[str]:
-        name, base = (self._sync_client, "SyncClient") if sync else (self._client, "Client")
+        name, base = (self._sync_client, "SyncDeclaredClient") if sync else (self._client, "DeclaredClient")
         service = self._contract.service
         yield from ("", "", f"class {name}({self._annotations.use(_RUNTIME, base)}, service={literal(service)}):")
         connect = f"``connect_sync(target, {name})``" if sync else f"``connect(target, {name})``"

@@ -12,7 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from ephaptic_grpc.generated import Client, Model, Stream, SyncClient, SyncStream, declared, default
+from ephaptic_grpc.generated import DeclaredClient, Model, Stream, SyncDeclaredClient, SyncStream, declared, default
 from pydantic import Field, SecretStr
 from typing_extensions import TypeAliasType
 
@@ -107,7 +107,7 @@ Tags = TypeAliasType("Tags", "dict[str, _list[str]]")
 """By topic."""
 
 
-class ShapesService(Client, service="shapes.v1.ShapesService"):
+class ShapesService(DeclaredClient, service="shapes.v1.ShapesService"):
     """A client of shapes.v1.ShapesService: ``connect(target, ShapesService)``."""
 
     @declared("1d347c31349213a5")
@@ -155,7 +155,7 @@ class ShapesService(Client, service="shapes.v1.ShapesService"):
         raise NotImplementedError  # what calls it takes its place
 
 
-class SyncShapesService(SyncClient, service="shapes.v1.ShapesService"):
+class SyncShapesService(SyncDeclaredClient, service="shapes.v1.ShapesService"):
     """A blocking client of shapes.v1.ShapesService: ``connect_sync(target, SyncShapesService)``."""
 
     @declared("1d347c31349213a5")
