@@ -10,7 +10,18 @@ import grpc
 
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import BaseClient, Metadata, Method, Options, Pairs, Remote, asked, named
+from ephaptic_grpc.remote import (
+    BaseClient,
+    Metadata,
+    Method,
+    Options,
+    Pairs,
+    Remote,
+    asked,
+    batched,
+    named,
+    wants_heartbeats,
+)
 from ephaptic_grpc.service import Service, default_service
 
 P = ParamSpec("P")
@@ -53,10 +64,14 @@ class Stream(AsyncIterator[T], Generic[T]):
         CallError: from the loop, when the call fails; items that came before have been given.
     """
 
-    def __init__(self, call: "grpc.aio.UnaryStreamCall[bytes, bytes]", method: Method) -> None:
+    def __init__(
+        self, call: "grpc.aio.UnaryStreamCall[bytes, bytes]", method: Method, *, heartbeats: bool = False
+    ) -> None:
         self._call = call
         self._method = method
+        self._heartbeats = heartbeats
         self._next = aiter(call).__anext__
+        self._come: Iterator[T] = iter(())  # with the last message, and not given yet
         self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
@@ -64,7 +79,19 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     async def __anext__(self) -> T:
         try:
-            message = await self._next()
+            while True:
+                for item in self._come:
+                    return item
+                message = await self._message()
+                if message or not self._heartbeats:
+                    self._come = self._method.items(message)
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def _message(self) -> bytes:
+        try:
+            return await self._next()
         except StopAsyncIteration:
             if self._call.cancelled():  # a step that was cancelled ended grpc's own iterator, and the call with it
                 raise _cancelled() from None
@@ -73,12 +100,6 @@ class Stream(AsyncIterator[T], Generic[T]):
             raise CallError.of(error) from None
         except asyncio.CancelledError:
             raise _cancelled() from None
-        try:
-            value: T = self._method.value(message)
-        except BaseException:
-            self.cancel()
-            raise
-        return value
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._itself().__await__()
@@ -89,6 +110,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def cancel(self) -> None:
         """End the call; a loop over it raises CallError with CANCELLED."""
         self._call.cancel()
+        self._come = iter(())
 
     async def aclose(self) -> None:
         """The same, for ``contextlib.aclosing``."""
@@ -187,6 +209,7 @@ class Client(BaseClient):
     def _callable(self, method: Method) -> Callable[..., Any]:
         connection, path, request, value = self._connection, method.path, method.request, method.value
         timeout, metadata = self._options.timeout, self._options.metadata
+        in_batches, kind_asked, heartbeats = batched(metadata), asked(metadata), wants_heartbeats(metadata)
 
         async def unary(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
@@ -200,11 +223,13 @@ class Client(BaseClient):
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = request(args, kwargs)
-            return Stream(connection.stream(path, message, timeout, metadata), method)
+            call = connection.stream(path, message, timeout, in_batches)
+            return Stream(call, method, heartbeats=heartbeats)
 
         def either(*args: Any, **kwargs: Any) -> Pending:
             message = request(args, kwargs)
-            return Pending(connection.stream(path, message, timeout, asked(metadata)), method)
+            call = connection.stream(path, message, timeout, kind_asked)
+            return Pending(call, method, heartbeats=heartbeats)
 
         return named(either if method.streams is None else stream if method.streams else unary, method)
 

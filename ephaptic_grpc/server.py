@@ -21,7 +21,7 @@ from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.errors import ServiceError, status_of
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import Limits
-from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
 from ephaptic_grpc.threads import Threads
@@ -245,8 +245,8 @@ def _stream_handler(
         enter_call(call)
         write = context.write
 
-        async def send(json: bytes) -> None:
-            message = pack(json)
+        async def send(*items: bytes) -> None:
+            message = pack(*items)
             try:
                 await write(message)
             except grpc.aio.BaseError:
@@ -255,9 +255,10 @@ def _stream_handler(
                 raise
 
         try:
-            if KIND_ASKED in (context.invocation_metadata() or ()):
+            metadata = context.invocation_metadata() or ()
+            if KIND_ASKED in metadata:
                 await context.send_initial_metadata((KIND_STREAM,))
-            await run(_arguments(message), send)
+            await run(_arguments(message), send, Delivery.asked(metadata))
         except BaseException as error:
             await _abort(error, procedure, context)
         finally:

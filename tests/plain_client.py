@@ -1,0 +1,25 @@
+"""A client that doesn't ask for batches, as stubs of other languages don't."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ephaptic_grpc import Client, Stream
+from ephaptic_grpc.remote import Method
+
+
+class PlainClient(Client):
+    def _callable(self, method: Method) -> Callable[..., Any]:
+        if not method.streams:
+            return super()._callable(method)
+        connection, options = self._connection, self._options
+
+        def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
+            message = method.request(args, kwargs)
+            return Stream(connection.stream(method.path, message, options.timeout, options.metadata), method)
+
+        return stream
+
+
+def plain(client: Client) -> PlainClient:
+    """The same client, over the same connection, with a message for each item."""
+    return PlainClient(client._connection, client._remote, client._options)
