@@ -20,7 +20,7 @@ from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.errors import ServiceError, status_of
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import Limits
+from ephaptic_grpc.limits import PENDING_CALLS, Limits
 from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
@@ -104,6 +104,8 @@ class Server:
             options=[
                 ("grpc.so_reuseport", 0),  # else two servers share a port without a word
                 ("grpc.max_receive_message_length", self._limits.request_bytes),
+                ("grpc.server.max_pending_requests", PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
