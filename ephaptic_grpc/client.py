@@ -15,7 +15,6 @@ from ephaptic_grpc.remote import (
     Metadata,
     Method,
     Options,
-    Pairs,
     Remote,
     asked,
     batched,
@@ -82,16 +81,9 @@ class Stream(AsyncIterator[T], Generic[T]):
             while True:
                 for item in self._come:
                     return item
-                message = await self._message()
+                message = await self._next()
                 if message or not self._heartbeats:
                     self._come = self._method.items(message)
-        except BaseException:
-            self.cancel()
-            raise
-
-    async def _message(self) -> bytes:
-        try:
-            return await self._next()
         except StopAsyncIteration:
             if self._call.cancelled():  # a step that was cancelled ended grpc's own iterator, and the call with it
                 raise _cancelled() from None
@@ -100,6 +92,9 @@ class Stream(AsyncIterator[T], Generic[T]):
             raise CallError.of(error) from None
         except asyncio.CancelledError:
             raise _cancelled() from None
+        except BaseException:
+            self.cancel()
+            raise
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._itself().__await__()
@@ -208,8 +203,9 @@ class Client(BaseClient):
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         connection, path, request, value = self._connection, method.path, method.request, method.value
-        timeout, metadata = self._options.timeout, self._options.metadata
-        in_batches, kind_asked, heartbeats = batched(metadata), asked(metadata), wants_heartbeats(metadata)
+        timeout, pairs = self._options.timeout, self._options.metadata
+        metadata, in_batches, kind_asked = (grpc.aio.Metadata(*each) for each in (pairs, batched(pairs), asked(pairs)))
+        heartbeats = wants_heartbeats(pairs)
 
         async def unary(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
@@ -251,15 +247,24 @@ class _Connection:
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._unary: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {}
+        self._stream: Final[dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, bytes]]] = {}
         self._streams: WeakSet[grpc.aio.UnaryStreamCall[bytes, bytes]] = WeakSet()
 
     def unary(self, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
-        return self._open().unary_unary(path)
+        channel = self._open()
+        method = self._unary.get(path)
+        if method is None:
+            method = self._unary[path] = channel.unary_unary(path)
+        return method
 
     def stream(
-        self, path: str, message: bytes, timeout: float | None, metadata: Pairs
+        self, path: str, message: bytes, timeout: float | None, metadata: grpc.aio.Metadata
     ) -> "grpc.aio.UnaryStreamCall[bytes, bytes]":
-        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._open().unary_stream(path)
+        channel = self._open()
+        method = self._stream.get(path)
+        if method is None:
+            method = self._stream[path] = channel.unary_stream(path)
         call = method(message, timeout=timeout, metadata=metadata)
         self._streams.add(call)
         return call

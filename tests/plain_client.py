@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from ephaptic_grpc import Client, Stream
 from ephaptic_grpc.remote import Method
 
@@ -11,11 +13,12 @@ class PlainClient(Client):
     def _callable(self, method: Method) -> Callable[..., Any]:
         if not method.streams:
             return super()._callable(method)
-        connection, options = self._connection, self._options
+        connection, timeout = self._connection, self._options.timeout
+        metadata = grpc.aio.Metadata(*self._options.metadata)
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = method.request(args, kwargs)
-            return Stream(connection.stream(method.path, message, options.timeout, options.metadata), method)
+            return Stream(connection.stream(method.path, message, timeout, metadata), method)
 
         return stream
 
