@@ -1,15 +1,12 @@
 """The command ``ephaptic-grpc``: the only code here that writes files or starts processes."""
 
 import asyncio
-import importlib
-import importlib.util
 import io
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -21,26 +18,34 @@ from google.rpc.error_details_pb2 import BadRequest
 from pydantic_core import from_json, to_json
 
 from ephaptic_grpc.codegen.contract_json import contract_json
+from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.proto import described, proto_files
 from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
+from ephaptic_grpc.codegen.typescript import typescript_module
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.names import check_service_name, rpc_path
 from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
-from ephaptic_grpc.server import Server, is_loopback
+from ephaptic_grpc.server import is_loopback
+from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import DESCRIPTOR_SET, SourceError, contract_of, is_address, services_of
+from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
 _RELOADING_GRACE_SECONDS: Final = 0.2
-_LEAVING_SECONDS: Final = 1.0
+_WEB_PORT: Final = 8080
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _INTERRUPTED: Final = 130
 
-_EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {".py": python_module, ".json": contract_json}
-_ENDINGS: Final = ".py makes a Python module, .json shows the contract"
+_EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {
+    ".py": python_module,
+    ".ts": typescript_module,
+    ".json": contract_json,
+}
+_ENDINGS: Final = ".py makes a Python module, .ts a TypeScript one, .json shows the contract"
 
 app = typer.Typer(
     name="ephaptic-grpc",
@@ -74,12 +79,16 @@ Modules = Annotated[
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 where the files differ.")]
 
 
-class Loop(StrEnum):
-    """An event loop."""
-
-    auto = "auto"
-    asyncio = "asyncio"
-    uvloop = "uvloop"
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN", help="A site whose pages may call, such as https://app.example.com; again for more."
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A header that such pages may send, besides authorization; again for more."),
+]
 
 
 @app.command()
@@ -97,15 +106,32 @@ def serve(
             show_default="on a loopback address only",
         ),
     ] = None,
+    web: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="[PORT]", help=f"For browsers: an Envoy in front ({_WEB_PORT})."),
+    ] = None,
+    static: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --web: the files of a page, served beside the functions.")
+    ] = None,
+    origin: Origins = None,
+    header: Headers = None,
 ) -> None:
     """Serve what modules expose.
 
     A module alone serves every service that is found in it: ephaptic-grpc serve chat
     """
-    if reflection is None:
-        reflection = is_loopback(host)
+    if web is None and (static or origin or header):
+        _fail("--static, --origin and --header are for --web", _MISUSED)
+    serving = Serving(
+        host=host,
+        port=port,
+        grace=_RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
+        loop=loop,
+        reflection=is_loopback(host) if reflection is None else reflection,
+        web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ())),
+    )
     if not reload:
-        _serve(modules, host, port, loop, reflection, _GRACE_SECONDS)
+        _serve(modules, serving)
         return
     import watchfiles  # here, since nothing else needs it
 
@@ -114,11 +140,45 @@ def serve(
     watchfiles.run_process(
         Path.cwd(),
         target=_serve_again,
-        args=(modules, host, port, loop, reflection),
+        args=(modules, serving),
         watch_filter=watchfiles.PythonFilter(),
         callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
         sigint_timeout=10,
     )
+
+
+@app.command()
+def envoy(
+    modules: Modules,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")],
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="A server; again for each of several (127.0.0.1:50051)."),
+    ] = None,
+    origin: Origins = None,
+    header: Headers = None,
+    tls: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="CERT KEY", help="The files of a certificate and its key.")
+    ] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Envoy listens.")] = "127.0.0.1:8080",
+    check: Check = False,
+) -> None:
+    """Write an Envoy configuration that lets browsers call services, for production.
+
+    \b
+    ephaptic-grpc envoy chat --origin https://app.example.com --tls cert.pem key.pem --listen 0.0.0.0:443 -o envoy.yaml
+    """
+    try:
+        gateway = Gateway(
+            upstreams=tuple(upstream or ["127.0.0.1:50051"]),
+            listen=listen,
+            origins=tuple(origin or ()),
+            headers=tuple(header or ()),
+            tls=None if tls is None else (str(tls[0]), str(tls[1])),
+        )
+    except ValueError as error:
+        _fail(str(error), _MISUSED)
+    _save({output: envoy_config(services_of(modules), gateway).encode()}, f"envoy ... -o {output}", check=check)
 
 
 @app.command("list")
@@ -244,12 +304,21 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
     try:
-        app(prog_name="ephaptic-grpc")
+        app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
     except SourceError as error:
         _say(f"error: {error}")
         sys.exit(_MISUSED if error.misused else _FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _with_web_port(arguments: list[str]) -> list[str]:
+    """The arguments, with the port that a bare ``--web`` means."""
+    following = [*arguments[1:], ""]
+    return [
+        f"--web={_WEB_PORT}" if argument == "--web" and not after.isdecimal() else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
 
 
 def _generate(source: str, output: Path, service: str | None, *, check: bool = False) -> None:
@@ -265,10 +334,10 @@ def _generate_again(source: str, output: Path, service: str | None) -> None:
         _say(f"error: {error}")
 
 
-def _serve_again(modules: list[str], host: str, port: int, loop: Loop, reflection: bool) -> None:
+def _serve_again(modules: list[str], serving: Serving) -> None:
     """Serve in a process of its own, until a file changes. What is wrong now may be right then."""
     try:
-        _serve(modules, host, port, loop, reflection, _RELOADING_GRACE_SECONDS)
+        _serve(modules, serving)
     except (SourceError, typer.Exit) as failure:
         if isinstance(failure, SourceError):
             _say(f"error: {failure}")
@@ -276,43 +345,15 @@ def _serve_again(modules: list[str], host: str, port: int, loop: Loop, reflectio
         sys.exit(_FAILED)
 
 
-def _serve(modules: list[str], host: str, port: int, loop: Loop, reflection: bool, grace: float) -> None:
+def _serve(modules: list[str], serving: Serving) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     services = services_of(modules)
     try:
-        server = Server(*services, host=host, port=port, grace=grace, reflection=reflection)
-        with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-            runner.run(_run(server))
+        serve_process(services, serving)
     except OSError as error:
         _fail(error.strerror or str(error))
-    except ValueError as error:
+    except (ValueError, NoLoopError, NoEnvoyError) as error:
         _fail(str(error))
-
-
-async def _run(server: Server) -> None:
-    async with server:
-        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-        for service in server.services:
-            _say(f"Serving {service.name}: {', '.join(service.procedures) or 'no functions'}")
-        _say(f"on {server.address} ({loop}). Ctrl-C stops.")
-        await server.wait()
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left and (await asyncio.wait(left, timeout=_LEAVING_SECONDS))[1]:
-        # What ignores its cancellation has been logged; asyncio would wait for it for ever.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
-
-
-def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if loop is Loop.asyncio or (loop is Loop.auto and importlib.util.find_spec("uvloop") is None):
-        return None
-    try:
-        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-    except ImportError:
-        _fail("uvloop is not installed: it has no wheel for this platform, or was left out. Use --loop asyncio")
 
 
 def _arguments(given: list[str]) -> bytes:

@@ -64,6 +64,12 @@ PENDING_CALLS: Final = 20_000
 gRPC's own limit, 1,000, lost 1,800 of 5,000 streams that were opened at once, each with a bare CANCELLED.
 """
 
+PING_SECONDS: Final = 30.0
+"""How often a proxy asks the server whether it is still there; the server allows three times as many.
+
+gRPC's own server takes it for an attack, and ended a quiet stream after 133 s.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

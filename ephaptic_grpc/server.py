@@ -22,7 +22,7 @@ from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.contract import fingerprint
 from ephaptic_grpc.errors import BadArgumentsError, ServiceError, status_of
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import PENDING_CALLS, Limits
+from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
 from ephaptic_grpc.payload import CONTRACT_KEY, KIND_ASKED, KIND_STREAM, Delivery, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
@@ -94,7 +94,7 @@ class Server:
     @property
     def address(self) -> str:
         """Where clients connect to: ``127.0.0.1:50051``."""
-        return _address(self.host, self.port)
+        return host_port(self.host, self.port)
 
     async def start(self) -> None:
         """Listen.
@@ -112,12 +112,14 @@ class Server:
                 ("grpc.max_receive_message_length", self._limits.request_bytes),
                 ("grpc.server.max_pending_requests", PENDING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+                ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1000 / 3)),
+                ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
-        _check_address(self.host, self.port)
+        check_address(self.host, self.port)
         if self._credentials is None:
             self.port = server.add_insecure_port(self.address)
         else:
@@ -308,11 +310,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _address(host: str, port: int) -> str:
+def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int) -> None:
     """Raise OSError where an address can't be listened on: grpc itself doesn't say why, and logs more than it says."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -323,7 +325,7 @@ def _check_address(host: str, port: int) -> None:
             probe.listen()
     except OSError as error:
         reason = "another program uses this port" if error.errno == errno.EADDRINUSE else error.strerror
-        raise OSError(error.errno, f"can't listen on {_address(host, port)}: {reason}") from None
+        raise OSError(error.errno, f"can't listen on {host_port(host, port)}: {reason}") from None
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

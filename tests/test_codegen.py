@@ -20,6 +20,7 @@ from ephaptic_grpc.codegen.contract_json import contract_json
 from ephaptic_grpc.codegen.proto import SHARED_FILES, described, proto_files
 from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
+from ephaptic_grpc.codegen.typescript import typescript_module
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set
 
@@ -53,6 +54,7 @@ def test_the_golden_files_are_what_is_made(contract):
         assert (GOLDEN / "protos" / path).read_text() == text
     assert (GOLDEN / "shapes_client.py").read_text() == python_module(contract)
     assert (GOLDEN / "shapes_client.json").read_text() == contract_json(contract)
+    assert (GOLDEN / "shapes_client.ts").read_text() == typescript_module(contract)
 
 
 def test_the_same_contract_gives_the_same_text(contract):

@@ -104,6 +104,7 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
 
     command = tmp_path / "empty/bin/ephaptic-grpc"
     run(command, "compile", "chat", "-o", "stubs", "--stubs")
+    run(command, "generate", "chat", "-o", "client.ts")
     with subprocess.Popen(
         [command, "serve", "chat", "--port", "0"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment
     ) as server:

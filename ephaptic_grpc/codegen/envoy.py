@@ -1,0 +1,384 @@
+"""The Envoy configuration that lets browsers in: gRPC-Web in front of gRPC, and nothing but the services named.
+
+It is text with comments, for people to read and keep. What comes from outside stands in it as JSON strings, which YAML
+reads as they are, so that no name can become a part of the configuration.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from textwrap import dedent, indent
+from typing import Final
+
+from ephaptic_grpc.limits import PING_SECONDS
+from ephaptic_grpc.names import rpc_name
+from ephaptic_grpc.service import Service
+
+_ALLOWED_HEADERS: Final = (
+    "content-type",
+    "x-grpc-web",
+    "x-user-agent",
+    "grpc-timeout",
+    "authorization",
+    "ephaptic-batch",
+    "ephaptic-contract",
+    "ephaptic-heartbeat",
+)
+_EXPOSED_HEADERS: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin")
+_TYPES: Final = "type.googleapis.com/envoy.extensions"
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?", re.ASCII
+)
+_HEADER: Final = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticFile:
+    """A file that is served beside the services.
+
+    Attributes:
+        path: where it is read from.
+        content_type: what it is, such as ``text/html``.
+        size: in bytes.
+    """
+
+    path: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """What an Envoy in front of servers does.
+
+    Attributes:
+        upstreams: the servers, each ``host:port``, of which every one serves every service.
+        listen: ``host:port`` to listen on; port 0 takes a free one.
+        origins: the sites whose pages may call, such as ``https://app.example.com``. A page that Envoy itself serves
+            needs none.
+        headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
+        tls: the files of a certificate (chain) and its key, as PEM. Without TLS browsers speak HTTP/1.1, which gives a
+            page six calls at a time.
+        admin: ``host:port`` of Envoy's admin interface, or the path of a Unix socket for it.
+        access_log: whether each call is told on stdout, as a line of JSON.
+        files: what is served beside the services, by its URL path.
+
+    Raises:
+        ValueError: an address, an origin or a header that is none; the message says what would be right.
+    """
+
+    upstreams: tuple[str, ...] = ("127.0.0.1:50051",)
+    listen: str = "127.0.0.1:8080"
+    origins: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    tls: tuple[str, str] | None = None
+    admin: str = "127.0.0.1:9901"
+    access_log: bool = True
+    files: Mapping[str, StaticFile] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.upstreams:
+            raise ValueError("a gateway needs a server to send calls to")
+        for address in (*self.upstreams, self.listen):
+            _split(address)
+        for origin in self.origins:
+            _check_origin(origin)
+        for header in self.headers:
+            if not _HEADER.fullmatch(header) or header == "*":
+                raise ValueError(f"a header's name is like x-tenant, in lower case, not {header!r}")
+
+
+def envoy_config(services: Sequence[Service], gateway: Gateway) -> str:
+    """The configuration, as YAML, of an Envoy in front of servers of these services.
+
+    Args:
+        services: what may be called. Calls of anything else are UNIMPLEMENTED.
+        gateway: where it listens, whom it lets in, where calls go.
+    """
+    exposing = [service for service in services if service.exposes_anything]
+    return _fill(
+        """
+        # Made by ephaptic-grpc envoy. Envoy 1.40 or later: envoy -c envoy.yaml
+        admin:
+          address: $admin
+        static_resources:
+          listeners:
+          - name: web
+            address: $listen
+            per_connection_buffer_limit_bytes: 1048576
+            filter_chains:
+            -
+              $tls
+              filters:
+              - name: envoy.filters.network.http_connection_manager
+                typed_config:
+                  $connections
+          clusters:
+          - name: servers
+            $cluster
+        # Beyond so many connections new ones are refused, not left waiting.
+        overload_manager:
+          refresh_interval: 0.25s
+          resource_monitors:
+          - name: envoy.resource_monitors.global_downstream_max_connections
+            typed_config:
+              "@type": $types.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
+              max_active_downstream_connections: 10000
+        """,
+        admin=_address(gateway.admin),
+        listen=_address(gateway.listen),
+        tls="" if gateway.tls is None else _tls(*gateway.tls),
+        connections=_connections(exposing, gateway),
+        cluster=_cluster(gateway.upstreams),
+    ).join(("", "\n"))
+
+
+def _tls(certificate: str, key: str) -> str:
+    return _fill(
+        """
+        transport_socket:
+          name: envoy.transport_sockets.tls
+          typed_config:
+            "@type": $types.transport_sockets.tls.v3.DownstreamTlsContext
+            common_tls_context:
+              alpn_protocols: [h2, http/1.1]
+              tls_params: {tls_minimum_protocol_version: TLSv1_2}
+              tls_certificates:
+              - certificate_chain: {filename: $certificate}
+                private_key: {filename: $key}
+        """,
+        certificate=_quoted(certificate),
+        key=_quoted(key),
+    )
+
+
+def _connections(services: Sequence[Service], gateway: Gateway) -> str:
+    return _fill(
+        """
+        "@type": $types.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: web
+        use_remote_address: true  # behind another proxy that is trusted: false
+        normalize_path: true
+        merge_slashes: true
+        path_with_escaped_slashes_action: REJECT_REQUEST
+        # A stream has no end of its own: nothing here may cut one. Requests that dawdle are another matter.
+        request_timeout: 0s
+        stream_idle_timeout: 0s
+        request_headers_timeout: 10s
+        delayed_close_timeout: 0.1s  # else a client of HTTP/1.1 hears of a reset a second late
+        drain_timeout: 5s
+        common_http_protocol_options: {idle_timeout: 3600s, headers_with_underscores_action: REJECT_REQUEST}
+        http2_protocol_options:
+          max_concurrent_streams: 100
+          initial_stream_window_size: 65536
+          initial_connection_window_size: 1048576
+        $access_log
+        http_filters:
+        - name: envoy.filters.http.cors
+          typed_config: {"@type": $types.filters.http.cors.v3.Cors}
+        - name: envoy.filters.http.grpc_web
+          typed_config: {"@type": $types.filters.http.grpc_web.v3.GrpcWeb}
+        - name: envoy.filters.http.grpc_stats
+          typed_config:
+            "@type": $types.filters.http.grpc_stats.v3.FilterConfig
+            individual_method_stats_allowlist:
+              services:
+              $measured
+        - name: envoy.filters.http.router
+          typed_config: {"@type": $types.filters.http.router.v3.Router}
+        route_config:
+          name: services
+          max_direct_response_body_size_bytes: $largest
+          virtual_hosts:
+          - name: services
+            domains: ["*"]
+            $cors
+            # Only what no server has begun is tried again, and never at the same one.
+            retry_policy:
+              retry_on: connect-failure,refused-stream
+              num_retries: 3
+              retry_back_off: {base_interval: 0.01s, max_interval: 0.1s}
+              retry_host_predicate:
+              - name: envoy.retry_host_predicates.previous_hosts
+                typed_config: {"@type": $types.retry.host.previous_hosts.v3.PreviousHostsPredicate}
+              host_selection_retry_max_attempts: 5
+            # No timeout: the servers keep their callers' deadlines themselves.
+            routes:
+            $routes
+        """,
+        access_log=_ACCESS_LOG if gateway.access_log else "",
+        measured="\n".join(map(_methods, services)),
+        largest=str(max((file.size for file in gateway.files.values()), default=0) or 4096),
+        cors=_cors(gateway),
+        routes="\n".join(
+            [
+                *(
+                    f"- match: {{prefix: {_quoted(f'/{service.name}/')}}}\n  route: {{cluster: servers, timeout: 0s}}"
+                    for service in services
+                ),
+                *(_file_route(path, file) for path, file in gateway.files.items()),
+                _OTHER_ROUTES,
+            ]
+        ),
+    )
+
+
+def _methods(service: Service) -> str:
+    rpcs = ", ".join(_quoted(rpc_name(name)) for name in service.procedures)
+    return f"- {{name: {_quoted(service.name)}, method_names: [{rpcs}]}}"
+
+
+_ACCESS_LOG: Final = dedent("""\
+    access_log:
+    - name: envoy.access_loggers.stdout
+      typed_config:
+        "@type": $types.access_loggers.stream.v3.StdoutAccessLog
+        log_format:
+          json_format:
+            time: "%START_TIME%"
+            path: "%REQ(:PATH)%"
+            protocol: "%PROTOCOL%"
+            status: "%RESPONSE_CODE%"
+            flags: "%RESPONSE_FLAGS%"
+            reason: "%RESPONSE_CODE_DETAILS%"
+            milliseconds: "%DURATION%"
+            origin: "%REQ(ORIGIN)%"
+            server: "%UPSTREAM_HOST%\"""").replace("$types", _TYPES)
+
+
+def _cors(gateway: Gateway) -> str:
+    return _fill(
+        """
+        # It hides answers from pages of other sites; it is no access control. Each origin is matched exactly.
+        typed_per_filter_config:
+          envoy.filters.http.cors:
+            "@type": $types.filters.http.cors.v3.CorsPolicy
+            allow_origin_string_match: [$origins]
+            allow_methods: "POST"
+            allow_headers: $allowed
+            expose_headers: $exposed
+            allow_credentials: true
+            max_age: "7200"
+            forward_not_matching_preflights: false
+        """,
+        origins=", ".join(f"{{exact: {_quoted(origin)}}}" for origin in gateway.origins),
+        allowed=_quoted(",".join((*_ALLOWED_HEADERS, *gateway.headers))),
+        exposed=_quoted(",".join(_EXPOSED_HEADERS)),
+    )
+
+
+def _file_route(path: str, file: StaticFile) -> str:
+    return _fill(
+        """
+        - match: {path: $path, headers: [{name: ":method", string_match: {exact: GET}}]}
+          direct_response: {status: 200, body: {filename: $file}}
+          response_headers_to_add:
+          - header: {key: content-type, value: $content_type}
+            append_action: OVERWRITE_IF_EXISTS_OR_ADD
+          - header: {key: cache-control, value: no-cache}
+          - header: {key: x-content-type-options, value: nosniff}
+        """,
+        path=_quoted(path),
+        file=_quoted(file.path),
+        content_type=_quoted(file.content_type.replace("%", "%%")),
+    )
+
+
+_OTHER_ROUTES: Final = dedent("""\
+    - match: {prefix: "/", headers: [{name: ":method", string_match: {exact: GET}}]}
+      direct_response: {status: 404}
+    # Anything else is UNIMPLEMENTED, and says so with CORS headers, which Envoy's own 404 would lack.
+    - match: {prefix: "/"}
+      route: {cluster: servers, prefix_rewrite: /unimplemented/, timeout: 5s}""")
+
+
+def _cluster(upstreams: tuple[str, ...]) -> str:
+    by_name = any(not _is_ip(_split(address)[0]) for address in upstreams)
+    return _fill(
+        """
+        $discovery
+        connect_timeout: 1s
+        lb_policy: LEAST_REQUEST
+        per_connection_buffer_limit_bytes: 1048576
+        typed_extension_protocol_options:
+          envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+            "@type": $types.upstreams.http.v3.HttpProtocolOptions
+            explicit_http_config:
+              http2_protocol_options:
+                connection_keepalive: {interval: $pings, timeout: 5s}  # ephaptic_grpc's server allows so many
+                max_concurrent_streams: 1000
+        circuit_breakers:
+          thresholds:
+          - {max_connections: 1024, max_pending_requests: 1024, max_requests: 10000, max_retries: 16}
+        # A server that drains or is gone gets no calls, even where no other is left.
+        common_lb_config: {healthy_panic_threshold: {value: 0}}
+        health_checks:
+        - timeout: 2s
+          interval: 1s
+          no_traffic_interval: 1s
+          unhealthy_threshold: 2
+          healthy_threshold: 1
+          grpc_health_check: {}
+        load_assignment:
+          cluster_name: servers
+          endpoints:
+          - lb_endpoints:
+            $endpoints
+        """,
+        discovery="type: STRICT_DNS\ndns_lookup_family: ALL" if by_name else "type: STATIC",
+        pings=f"{PING_SECONDS:g}s",
+        endpoints="\n".join(f"- endpoint: {{address: {_address(address)}}}" for address in upstreams),
+    )
+
+
+def _address(address: str) -> str:
+    if "/" in address:
+        return f"{{pipe: {{path: {_quoted(address)}}}}}"
+    host, port = _split(address)
+    return f"{{socket_address: {{address: {_quoted(host)}, port_value: {port}}}}}"
+
+
+def _split(address: str) -> tuple[str, int]:
+    """Host and port; ValueError where an address isn't of that form."""
+    found = re.fullmatch(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[\w.-]+)):(?P<port>\d{1,5})", address, re.ASCII)
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError(f"an address is host:port, such as 127.0.0.1:50051 or [::1]:50051, not {address!r}")
+    return found["v6"] or found["host"], int(found["port"])
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_origin(origin: str) -> None:
+    found = _ORIGIN.fullmatch(origin)
+    if found is None or (found["scheme"], found["port"]) in (("http", "80"), ("https", "443")):
+        raise ValueError(f"an origin is exactly what browsers send, such as https://app.example.com, not {origin!r}")
+
+
+def _quoted(text: str) -> str:
+    """Text as a JSON string that is a YAML string, too: YAML breaks lines at characters that JSON leaves alone."""
+    return re.sub(
+        r"[^\x20-\x7e]",
+        lambda found: f"\\u{ord(found[0]):04x}" if ord(found[0]) < 0x10000 else f"\\U{ord(found[0]):08x}",
+        json.dumps(text, ensure_ascii=False),
+    )
+
+
+def _fill(template: str, **parts: str) -> str:
+    """A template with its parts in place: what stands alone on a line is indented like it, or left out where empty."""
+    lines = []
+    for line in dedent(template).strip("\n").rstrip().splitlines():
+        alone = re.fullmatch(r"( *)\$(\w+)", line)
+        if alone:
+            if parts[alone[2]]:
+                lines.append(indent(parts[alone[2]], alone[1]))
+        else:
+            lines.append(re.sub(r"\$(\w+)", lambda found: {"types": _TYPES, **parts}[found[1]], line))
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""A process that serves: its event loop, what it says, the Envoy in front of it, and how it leaves."""
+
+import asyncio
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from ephaptic_grpc.codegen.envoy import Gateway
+from ephaptic_grpc.server import Server, check_address, host_port
+from ephaptic_grpc.service import Service
+from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, static_files
+
+_LEAVING_SECONDS: Final = 1.0
+
+
+class Loop(StrEnum):
+    """An event loop."""
+
+    auto = "auto"
+    asyncio = "asyncio"
+    uvloop = "uvloop"
+
+
+class NoLoopError(RuntimeError):
+    """The event loop that was asked for isn't installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """What browsers get.
+
+    Attributes:
+        port: where Envoy listens, on the server's host; 0 takes a free one.
+        static: a folder whose files are served beside the functions.
+        origins: as of ``Gateway``.
+        headers: as of ``Gateway``.
+    """
+
+    port: int
+    static: Path | None = None
+    origins: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How a process serves.
+
+    Attributes:
+        host: as of ``Server``.
+        port: as of ``Server``.
+        grace: as of ``Server``.
+        loop: the event loop; ``auto`` is uvloop where it is installed.
+        reflection: as of ``Server``.
+        web: what browsers get; None means that there is no Envoy.
+    """
+
+    host: str
+    port: int
+    grace: float
+    loop: Loop
+    reflection: bool
+    web: Web | None
+
+
+def serve_process(services: Sequence[Service], serving: Serving) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        OSError: an address can't be listened on, or the folder of static files can't be read.
+        ValueError: an origin or a header that is none, or there is nothing in the folder.
+        NoEnvoyError, NoLoopError: what was asked for isn't installed.
+    """
+    server = Server(*services, host=serving.host, port=serving.port, grace=serving.grace, reflection=serving.reflection)
+    if serving.web is not None:
+        envoy_path()
+        check_address(serving.host, serving.web.port)
+    with asyncio.Runner(loop_factory=_loop_factory(serving.loop)) as runner:
+        runner.run(_run(server, serving.web))
+
+
+async def _run(server: Server, web: Web | None) -> None:
+    async with server:
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        for service in server.services:
+            _say(f"Serving {service.name}: {', '.join(service.procedures) or 'no functions'}")
+        waiting = asyncio.ensure_future(server.wait())
+        await asyncio.sleep(0)  # from here on it hears signals
+        if web is None:
+            _say(f"on {server.address} ({loop}). Ctrl-C stops.")
+            await waiting
+        else:
+            async with running_envoy(server.services, _gateway(server, web)) as envoy:
+                _say(f"on {server.address} ({loop}), for browsers on http://{envoy.address}. Ctrl-C stops.")
+                await _wait_for_both(server, waiting, envoy)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=_LEAVING_SECONDS))[1]:
+        # What ignores its cancellation has been logged; asyncio would wait for it for ever.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _gateway(server: Server, web: Web) -> Gateway:
+    return Gateway(
+        upstreams=(server.address,),
+        listen=host_port(server.host, web.port),
+        origins=web.origins,
+        headers=web.headers,
+        files={} if web.static is None else static_files(web.static),
+    )
+
+
+async def _wait_for_both(server: Server, waiting: asyncio.Future[None], envoy: Envoy) -> None:
+    """Wait until a signal has stopped the server; or until Envoy ends, which stops the server."""
+    ended = asyncio.ensure_future(envoy.ended())
+    await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        ended.cancel()
+        return await waiting
+    await server.stop()
+    await waiting
+    raise NoEnvoyError(f"Envoy ended by itself, with exit code {ended.result()}")
+
+
+def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if loop is Loop.asyncio or (loop is Loop.auto and importlib.util.find_spec("uvloop") is None):
+        return None
+    try:
+        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    except ImportError:
+        raise NoLoopError(
+            "uvloop is not installed: it has no wheel for this platform, or was left out. Use --loop asyncio"
+        ) from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

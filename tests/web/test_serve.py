@@ -1,0 +1,167 @@
+"""``ephaptic-grpc serve --web``: one command, two programs, that come and go together."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from conftest import listens, serving
+from waiting import eventually_sync
+
+from ephaptic_grpc import connect_sync
+from ephaptic_grpc.web import static_files
+
+APP = """
+    import asyncio
+    from typing import AsyncIterator
+    from ephaptic_grpc import Service
+
+    shop = Service("shop.v1.ShopService")
+
+    @shop.expose
+    async def forever() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.3)
+            print("done", flush=True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "shop.py").write_text(textwrap.dedent(APP))
+    (tmp_path / "page/js").mkdir(parents=True)
+    (tmp_path / "page/index.html").write_text("<h1>hello</h1>")
+    (tmp_path / "page/js/a b.js").write_text("'" + "x" * 5_000_000 + "'")
+    (tmp_path / "page/.secret").write_text("secret")
+    (tmp_path / "outside").write_text("secret")
+    (tmp_path / "page/link").symlink_to(tmp_path / "outside")
+    return tmp_path
+
+
+def get(url: str) -> tuple[int, str | None, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.headers["content-type"], answer.read()
+    except HTTPError as error:
+        with error:
+            return error.code, error.headers["content-type"], error.read()
+
+
+def test_a_page_and_the_functions_are_at_one_address(folder):
+    with serving("shop", folder, "--static", "page", cwd=folder) as served:
+        assert get(served.web + "/") == (200, "text/html; charset=utf-8", b"<h1>hello</h1>")
+        assert get(served.web + "/index.html")[2] == b"<h1>hello</h1>"
+        status, kind, body = get(served.web + "/js/a%20b.js")
+        assert (status, kind, len(body)) == (200, "text/javascript; charset=utf-8", 5_000_002)
+        for missing in ("/.secret", "/link", "/js/", "/../outside", "/js/%2e%2e/%2e%2e/outside", "/x"):
+            assert get(served.web + missing)[0] in (400, 404), missing
+        with connect_sync(served.grpc, "shop.v1.ShopService") as client:
+            assert next(iter(client.call("forever"))) == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_both_stop_together(folder, stop):
+    with serving("shop", folder, cwd=folder) as served:
+        assert listens(served.web)
+        served.process.send_signal(stop)
+        assert served.process.wait(15) == 0
+        assert not listens(served.web)
+        assert served.process.stderr.read() == ""
+
+
+def test_envoy_goes_with_a_server_that_is_killed(folder):
+    with serving("shop", folder, cwd=folder) as served:
+        served.process.kill()
+        served.process.wait()
+        eventually_sync(lambda: not listens(served.web))
+
+
+def test_the_server_goes_with_its_envoy(folder):
+    with serving("shop", folder, cwd=folder) as served:
+        (envoy,) = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split()
+        subprocess.run(["kill", "-KILL", envoy], check=True)
+        assert served.process.wait(15) == 1
+        assert served.process.stderr.read() == "error: Envoy ended by itself, with exit code -9\n"
+
+
+def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder):
+    """Ctrl-C goes to the whole process group; a stream through Envoy must still hear of its server's drain."""
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web", "0"]
+    with subprocess.Popen(command, cwd=folder, stderr=-1, stdout=-1, text=True, start_new_session=True) as process:
+        try:
+            for line in process.stderr:
+                if found := re.search(r"for browsers on http://(\S+):(\d+)\. ", line):
+                    break
+            request = (
+                b"POST /shop.v1.ShopService/Forever HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\n"
+                b"content-length: 5\r\n\r\n\0\0\0\0\0"
+            )
+            with socket.create_connection((found[1], int(found[2])), timeout=15) as client:
+                client.sendall(request)
+                answer = client.recv(65536)
+                while b"\x12\x011" not in answer:
+                    answer += client.recv(65536)
+                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, signal.SIGINT)  # the second ends the grace
+                while data := client.recv(65536):
+                    answer += data
+            assert b"grpc-status:" in answer  # trailers: Envoy was there until the end
+            assert process.wait(15) == 0
+            assert process.stdout.read() == "done\n"
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--static", "page"], "--static, --origin and --header are for --web"),
+        (["--web", "0", "--static", "nowhere"], "nowhere is no folder"),
+        (["--web", "0", "--static", "empty"], "empty has no files to serve"),
+        (["--web", "0", "--origin", "*"], "an origin is exactly what browsers send"),
+        (["--web", "TAKEN"], "can't listen on 127.0.0.1:TAKEN: another program uses this port"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(folder, arguments, said):
+    (folder / "empty").mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", *arguments]
+        command = [argument.replace("TAKEN", port) for argument in command]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+    assert result.returncode in (1, 2)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert said.replace("TAKEN", port) in line
+
+
+def test_without_an_envoy_the_alternatives_are_named(folder):
+    (folder / "envoy.py").write_text("")  # the unrelated package of that name
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: --web needs Envoy: pip install 'ephaptic-grpc[web]'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_pages_in_folders_have_the_folders_paths(folder):
+    (folder / "page/about us").mkdir()
+    (folder / "page/about us/index.html").write_text("")
+    assert [*static_files(folder / "page")] == [
+        "/about%20us/index.html",
+        "/about%20us/",
+        "/index.html",
+        "/",
+        "/js/a%20b.js",
+    ]
