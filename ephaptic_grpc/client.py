@@ -18,10 +18,11 @@ from ephaptic_grpc.remote import (
     Metadata,
     Method,
     Options,
-    Pairs,
     asked,
+    batched,
     named,
     remote_of,
+    wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
 
@@ -90,10 +91,14 @@ class Stream(AsyncIterator[T], Generic[T]):
         CallError: from the loop, when the call fails; items that came before have been given.
     """
 
-    def __init__(self, call: "grpc.aio.UnaryStreamCall[bytes, bytes]", method: Method) -> None:
+    def __init__(
+        self, call: "grpc.aio.UnaryStreamCall[bytes, bytes]", method: Method, *, heartbeats: bool = False
+    ) -> None:
         self._call = call
         self._method = method
+        self._heartbeats = heartbeats
         self._next = aiter(call).__anext__
+        self._come: Iterator[T] = iter(())  # with the last message, and not given yet
         self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
@@ -101,7 +106,12 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     async def __anext__(self) -> T:
         try:
-            message = await self._next()
+            while True:
+                for item in self._come:
+                    return item
+                message = await self._next()
+                if message or not self._heartbeats:
+                    self._come = self._method.items(message)
         except StopAsyncIteration:
             if self._call.cancelled():  # a step that was cancelled ended grpc's own iterator, and the call with it
                 raise _cancelled() from None
@@ -110,12 +120,9 @@ class Stream(AsyncIterator[T], Generic[T]):
             raise CallError.of(error) from None
         except asyncio.CancelledError:
             raise _cancelled() from None
-        try:
-            value: T = self._method.value(message)
         except BaseException:
             self.cancel()
             raise
-        return value
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._itself().__await__()
@@ -126,6 +133,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def cancel(self) -> None:
         """End the call; a loop over it raises CallError with CANCELLED."""
         self._call.cancel()
+        self._come = iter(())
 
     async def aclose(self) -> None:
         """The same, for ``contextlib.aclosing``."""
@@ -199,7 +207,9 @@ class DeclaredClient(BaseClient):
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         connection, path, request, value = self._connection, method.path, method.request, method.value
-        timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
+        timeout, pairs = self._options.timeout, (*self._options.metadata, *method.metadata)
+        metadata, in_batches, kind_asked = (grpc.aio.Metadata(*each) for each in (pairs, batched(pairs), asked(pairs)))
+        heartbeats = wants_heartbeats(pairs)
 
         async def unary(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
@@ -213,11 +223,13 @@ class DeclaredClient(BaseClient):
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = request(args, kwargs)
-            return Stream(connection.stream(path, message, timeout, metadata), method)
+            call = connection.stream(path, message, timeout, in_batches)
+            return Stream(call, method, heartbeats=heartbeats)
 
         def either(*args: Any, **kwargs: Any) -> Pending:
             message = request(args, kwargs)
-            return Pending(connection.stream(path, message, timeout, asked(metadata)), method)
+            call = connection.stream(path, message, timeout, kind_asked)
+            return Pending(call, method, heartbeats=heartbeats)
 
         return named(either if method.streams is None else stream if method.streams else unary, method)
 
@@ -271,15 +283,24 @@ class _Connection:
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._unary: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {}
+        self._stream: Final[dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, bytes]]] = {}
         self._streams: WeakSet[grpc.aio.UnaryStreamCall[bytes, bytes]] = WeakSet()
 
     def unary(self, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
-        return self._open().unary_unary(path)
+        channel = self._open()
+        method = self._unary.get(path)
+        if method is None:
+            method = self._unary[path] = channel.unary_unary(path)
+        return method
 
     def stream(
-        self, path: str, message: bytes, timeout: float | None, metadata: Pairs
+        self, path: str, message: bytes, timeout: float | None, metadata: grpc.aio.Metadata
     ) -> "grpc.aio.UnaryStreamCall[bytes, bytes]":
-        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._open().unary_stream(path)
+        channel = self._open()
+        method = self._stream.get(path)
+        if method is None:
+            method = self._stream[path] = channel.unary_stream(path)
         call = method(message, timeout=timeout, metadata=metadata)
         self._streams.add(call)
         return call

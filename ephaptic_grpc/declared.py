@@ -55,8 +55,9 @@ class Declaration:
             value = Value(get_args(returned)[0] if streams else returned)
             name = self.function.__name__
             path = rpc_path(owner._service, name)
+            load_all = value.load_all if streams else None
             contract = ((CONTRACT_KEY, self._contract),)
-            self._method = Method(name, path, streams, arguments.dump, value.load, contract)
+            self._method = Method(name, path, streams, arguments.dump, value.load, load_all, contract)
         return self._method
 
 

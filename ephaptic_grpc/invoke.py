@@ -6,22 +6,21 @@ a status.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
-from inspect import isawaitable
-from typing import Any
+from typing import Protocol
 
-from ephaptic_grpc.pipe import Pipe, produce, produce_in_thread
+from ephaptic_grpc.payload import PLAIN, Delivery
+from ephaptic_grpc.pipe import Pipe, Write, produce, produce_in_thread
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.threads import Threads
 
 Unary = Callable[[bytes], Awaitable[bytes]]
 """The JSON of the arguments to the JSON of the value."""
 
-Write = Callable[[bytes], Awaitable[object]]
-"""Sends the JSON of one item; returns when the transport can take the next."""
 
-Stream = Callable[[bytes, Write], Awaitable[None]]
-"""The JSON of the arguments to as many writes as the generator has items."""
+class Stream(Protocol):
+    """The JSON of the arguments to as many writes as the generator has items, or fewer that carry several each."""
+
+    def __call__(self, json: bytes, write: Write, delivery: Delivery = ...) -> Awaitable[None]: ...
 
 
 def unary(procedure: Procedure, threads: Threads) -> Unary:
@@ -43,26 +42,22 @@ def stream(procedure: Procedure, threads: Threads) -> Stream:
     """What runs a procedure that gives a stream. However it ends, the generator has been closed when it returns."""
     function, load, dump = procedure.function, procedure.arguments.load, procedure.value.dump
 
-    async def on_loop(json: bytes, write: Write) -> None:
+    async def on_loop(json: bytes, write: Write, delivery: Delivery = PLAIN) -> None:
         args, kwargs = load(json)
-        items: Any = function(*args, **kwargs)
-        if isawaitable(items):
-            items = await items
-        if hasattr(items, "__aiter__"):
-            await _forward(partial(produce, aiter(items), dump), write)
-        else:
-            await _forward(partial(produce_in_thread, threads, lambda: items, dump), write)
+        await _forward(lambda pipe: produce(lambda: function(*args, **kwargs), dump, pipe, threads), write, delivery)
 
-    async def in_thread(json: bytes, write: Write) -> None:
+    async def in_thread(json: bytes, write: Write, delivery: Delivery = PLAIN) -> None:
         args, kwargs = load(json)
-        await _forward(partial(produce_in_thread, threads, lambda: function(*args, **kwargs), dump), write)
+        await _forward(
+            lambda pipe: produce_in_thread(threads, lambda: function(*args, **kwargs), dump, pipe), write, delivery
+        )
 
     return in_thread if procedure.threaded else on_loop
 
 
-async def _forward(start: Callable[[Pipe], Callable[[], object]], write: Write) -> None:
+async def _forward(start: Callable[[Pipe], Callable[[], object]], write: Write, delivery: Delivery) -> None:
     """Write what a producer puts into a pipe, until it ends or this task is cancelled."""
-    pipe = Pipe(asyncio.get_running_loop())
+    pipe = Pipe(asyncio.get_running_loop(), delivery)
     stop = start(pipe)
     try:
         await pipe.forward(write)

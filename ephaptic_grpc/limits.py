@@ -28,11 +28,40 @@ Pydantic renders all or none, and 800 KB of bad input made 200,000 errors (37 MB
 """
 
 AHEAD_ITEMS: Final = 16
-AHEAD_BYTES: Final = 64 * 1024
-AHEAD_SECONDS: Final = 0.002
-"""How far an asynchronous generator that never waits runs ahead of its writer, whichever is less.
+"""How many items a generator that never waits runs ahead of a writer that sends them one by one.
 
-Waking a task for each item costs a tenth of the stream's speed; longer than this, other calls would feel it.
+Waking a task for each item costs a tenth of the stream's speed.
+"""
+
+BATCH_ITEMS: Final = 256
+"""How many items one message carries to a caller that accepts batches, and so how far a generator runs ahead of it.
+
+Caps of 8, 32, 256 and 1,024 items gave 12, 33, 61 and 80 times the throughput of a message for each.
+"""
+
+AHEAD_RAMP: Final = 4
+"""How fast a generator that never waits may run further ahead: 1 item, so that the first one leaves at once, then 4,
+16, 64 and 256.
+"""
+
+AHEAD_BYTES: Final = 64 * 1024
+"""Bytes of JSON that a generator is ahead of its writer before it waits, and that several items in one message have at
+most: with more, an item that just fits into what a client takes would not fit once others travel with it.
+"""
+
+AHEAD_SECONDS: Final = 0.002
+"""How long an item waits for those that follow it; longer than this, other calls would feel a generator that never
+waits itself.
+"""
+
+HEARTBEAT_MILLISECONDS: Final = 100
+"""The shortest silence that a caller can ask to have broken."""
+
+
+PENDING_CALLS: Final = 20_000
+"""Calls that have come and that the event loop has not yet begun to serve; those beyond are refused.
+
+gRPC's own limit, 1,000, lost 1,800 of 5,000 streams that were opened at once, each with a bare CANCELLED.
 """
 
 PING_SECONDS: Final = 30.0

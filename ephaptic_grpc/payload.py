@@ -4,13 +4,18 @@ The message that is read and written here has the fields of the generated one, a
 bytes on the wire, and JSON stays the bytes that Pydantic reads and writes.
 """
 
-from typing import Final, Protocol, cast
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol, Self, cast
 
+import grpc
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from ephaptic_grpc.errors import ServiceError
+from ephaptic_grpc.limits import HEARTBEAT_MILLISECONDS
 from ephaptic_grpc.v1 import payload_pb2
 
 KIND_ASKED: Final = ("ephaptic-kind", "?")
@@ -22,13 +27,62 @@ KIND_STREAM: Final = ("ephaptic-kind", "stream")
 CONTRACT_KEY: Final = "ephaptic-contract"
 """Sent by a generated client: the hash of the contract that a function had when the client was generated."""
 
+BATCH_ASKED: Final = ("ephaptic-batch", "1")
+"""Sent by a client that takes several items in one message."""
+
+HEARTBEAT_KEY: Final = "ephaptic-heartbeat"
+"""Sent with a number of milliseconds by a caller that wants an empty message after so much silence in a stream."""
+
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,9}")
+
+
+class Delivery(NamedTuple):
+    """How the caller of a stream wants it.
+
+    Attributes:
+        batches: it takes several items in one message.
+        heartbeat: seconds of silence after which it wants an empty message; None for none.
+    """
+
+    batches: bool = False
+    heartbeat: float | None = None
+
+    @classmethod
+    def asked(cls, metadata: Iterable[tuple[str, str | bytes]]) -> Self:
+        """What a call's metadata ask for.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT, a heartbeat that is no number.
+        """
+        heartbeat = None
+        batches = False
+        for pair in metadata:
+            if pair == BATCH_ASKED:
+                batches = True
+            elif pair[0] == HEARTBEAT_KEY:
+                heartbeat = max(_milliseconds(pair[1]), HEARTBEAT_MILLISECONDS) / 1000
+        return cls(batches, heartbeat)
+
+
+PLAIN: Final = Delivery()
+"""A message for each item, and no other."""
+
+
+def _milliseconds(value: str | bytes) -> int:
+    if not isinstance(value, str) or not _MILLISECONDS.fullmatch(value):
+        raise ServiceError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"the metadata {HEARTBEAT_KEY!r} is a whole number of milliseconds, of at most nine digits",
+        )
+    return int(value)
+
 
 class _BytesPayload(Protocol):
     content_type: bytes
     json: bytes
     more: list[bytes]
 
-    def __call__(self, *, json: bytes) -> "_BytesPayload": ...
+    def __call__(self, *, json: bytes, more: Iterable[bytes]) -> "_BytesPayload": ...
     def SerializeToString(self) -> bytes: ...  # noqa: N802  protobuf's own names
     def FromString(self, data: bytes) -> "_BytesPayload": ...  # noqa: N802
 
@@ -64,8 +118,13 @@ def _head(size: int) -> bytes:
     return bytes(head) + b"%c" % size
 
 
-def pack(json: bytes) -> bytes:
-    """The message that carries one JSON value, or the arguments of a call."""
+def pack(json: bytes = b"", *more: bytes) -> bytes:
+    """The message that carries the arguments of a call, one JSON value, or several to a caller that accepts batches.
+
+    With nothing in it, it is the one that breaks the silence of a stream.
+    """
+    if more:
+        return _Payload(json=json, more=more).SerializeToString()
     return _head(len(json)) + json if json else b""
 
 
@@ -75,18 +134,43 @@ def unpack(message: bytes) -> bytes:
     Raises:
         MalformedPayloadError: not a Payload, another content type than JSON, or a batch where one value is expected.
     """
+    json = _json_alone(message)
+    if json is not None:
+        return json
+    payload = _read(message)
+    if payload.more:
+        raise MalformedPayloadError("a Payload has 'more' only in a stream, for callers that asked for batches")
+    return payload.json
+
+
+def unpack_items(message: bytes) -> list[bytes]:
+    """The JSON of each item in a message of a stream; of one, empty, in a message that only breaks the silence.
+
+    Raises:
+        MalformedPayloadError: not a Payload, or another content type than JSON.
+    """
+    json = _json_alone(message)
+    if json is not None:
+        return [json]
+    payload = _read(message)
+    return [payload.json, *payload.more]
+
+
+def _json_alone(message: bytes) -> bytes | None:
     # Nearly every message is `json` alone, after its tag and its size in one byte or two: comparing beats parsing.
     size = len(message) - (2 if len(message) < 0x83 else 3)
     if size >= 0:
         head = _head(size)
         if len(head) + size == len(message) and message.startswith(head):
             return message[len(head) :]
+    return None
+
+
+def _read(message: bytes) -> _BytesPayload:
     try:
         payload = _parse(message)
     except DecodeError:
         raise MalformedPayloadError("the message is not an ephaptic_grpc.v1.Payload") from None
     if payload.content_type and payload.content_type != b"application/json":
         raise MalformedPayloadError("the content_type of a Payload must be empty or 'application/json'")
-    if payload.more:
-        raise MalformedPayloadError("a Payload has 'more' only in a stream, for callers that asked for batches")
-    return payload.json
+    return payload

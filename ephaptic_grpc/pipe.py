@@ -2,19 +2,23 @@
 
 In a task (or thread) of its own, a generator can be cancelled, timed out and closed where it waits, while a write that
 is under way is never torn: a timeout inside of the generator that ends while an item is being sent must not cancel the
-sending. The generator is a few items ahead of the writer at most, and the first one leaves at once.
+sending. The generator is a few items ahead of the writer at most, and the first one leaves at once. To a caller that
+accepts batches, what has come while a message was being written leaves together in the next one.
 """
 
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import copy_context
+from functools import partial
+from inspect import isawaitable
+from time import perf_counter
 from typing import Any, Final
 
 from ephaptic_grpc.errors import ServiceError
-from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_SECONDS
+from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS
+from ephaptic_grpc.payload import PLAIN, Delivery
 from ephaptic_grpc.threads import Threads, post
 
 logger = logging.getLogger("ephaptic_grpc")
@@ -22,38 +26,89 @@ logger = logging.getLogger("ephaptic_grpc")
 Dump = Callable[[Any], bytes]
 """The JSON of an item."""
 
+Write = Callable[..., Awaitable[object]]
+"""Sends the JSON of one item or, to a caller that accepts batches, of several; returns when the transport can take the
+next. Empty JSON is no item: it only breaks the silence.
+"""
+
 
 class Pipe:
-    """The items of one stream between their producer and the one task that writes them.
+    """The items of one stream between their producer, in the loop or in a thread, and the one task that writes them.
 
     Attributes:
         closed: nobody reads any more; set by the writer.
         ended: the producer will put nothing more, and its generator is closed.
         error: what the generator raised, to be told after its last item.
-        make_room: set by the producer; called when the last item is taken.
     """
 
-    __slots__ = ("_bytes", "_items", "_loop", "_waiting", "closed", "ended", "error", "make_room")
+    __slots__ = (
+        "_ahead",
+        "_bytes",
+        "_delivery",
+        "_items",
+        "_loop",
+        "_make_room",
+        "_most",
+        "_until",
+        "_waiting",
+        "closed",
+        "ended",
+        "error",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, delivery: Delivery = PLAIN) -> None:
         self._loop: Final = loop
-        self._items: deque[bytes] = deque()
-        self._bytes = 0
+        self._delivery: Final = delivery
+        # The producer can be in a thread. All that may happen is that it waits for the writer earlier than it has to.
+        self._items: Final[list[bytes]] = []
         self._waiting: asyncio.Future[None] | None = None
+        self._make_room: Callable[[], object] | None = None
+        self._most: Final = BATCH_ITEMS if delivery.batches else AHEAD_ITEMS
+        self._ahead = 1
+        self._bytes = 0
+        self._until = 0.0
         self.closed = False
         self.ended = False
         self.error: BaseException | None = None
-        self.make_room: Callable[[], object] = _nothing
 
-    def put(self, json: bytes) -> None:
-        """Hand an item to the writer. In the loop's thread only."""
+    def put(self, json: bytes) -> bool:
+        """Hand an item to the writer; False where the producer has to wait now until it is taken (``when_taken``).
+
+        In the loop's thread. From another it is ``put_from_thread``.
+        """
         self._items.append(json)
         self._bytes += len(json)
-        self._wake()
+        if self._waiting is not None:
+            self._wake()
+        return self._has_room()
 
-    def has_room(self, items: int) -> bool:
-        """Whether fewer than so many items are waiting to be written, and they are small."""
-        return len(self._items) < items and self._bytes < AHEAD_BYTES
+    def put_from_thread(self, json: bytes) -> bool:
+        """The same, from the one thread that produces.
+
+        Raises:
+            RuntimeError: the loop is gone, and with it who waits.
+        """
+        self._items.append(json)
+        self._bytes += len(json)
+        waiting = self._waiting
+        if waiting is not None:
+            self._waiting = None
+            self._loop.call_soon_threadsafe(_settle, waiting)
+        if len(self._items) <= 1:
+            self._until = perf_counter() + AHEAD_SECONDS  # the loop can take it while the generator goes on
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        # Not the loop's time: that of uvloop stands still while a generator never waits.
+        if len(self._items) < self._ahead and self._bytes < AHEAD_BYTES and perf_counter() < self._until:
+            return True
+        self._ahead = min(self._ahead * AHEAD_RAMP, self._most)
+        return False
+
+    def when_taken(self, make_room: Callable[[], object]) -> None:
+        """Call ``make_room`` when all that was put has been taken. In the loop's thread only."""
+        self._make_room = make_room
+        self._taken()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more will come. In the loop's thread only."""
@@ -61,59 +116,91 @@ class Pipe:
         self.ended = True
         self._wake()
 
-    async def forward(self, write: Callable[[bytes], Awaitable[object]]) -> None:
+    async def forward(self, write: Write) -> None:
         """Write every item, in order, until the producer has ended."""
-        items = self._items
+        items, heartbeat = self._items, self._delivery.heartbeat
+        take = self._take_many if self._delivery.batches else self._take_one
         while True:
             if items:
-                json = items.popleft()
-                self._bytes -= len(json)
-                if not items:
-                    self.make_room()
-                await write(json)
+                await write(*take())
             elif self.ended:
                 return
             else:
-                await self._wait()
+                waiting = self._expect()
+                if items:
+                    continue  # put by a thread just now, which didn't see that it is waited for
+                if heartbeat is None:
+                    await waiting
+                elif not (await asyncio.wait((waiting,), timeout=heartbeat))[0]:
+                    await write(b"")
 
     async def wait_for_end(self) -> None:
         while not self.ended:
-            await self._wait()
+            await self._expect()
 
     def log_late_error(self) -> None:
         """Log what a generator raised that no caller is left to be told."""
         if self.error is not None and not isinstance(self.error, asyncio.CancelledError | ServiceError):
             logger.error("a generator failed after its caller had left", exc_info=self.error)
 
-    async def _wait(self) -> None:
+    def _take_one(self) -> tuple[bytes]:
+        json = self._items.pop(0)
+        self._taken()
+        return (json,)
+
+    def _take_many(self) -> list[bytes]:
+        items = self._items
+        count = len(items)
+        batch = items[:count]
+        if count > 1 and sum(map(len, batch)) > AHEAD_BYTES:
+            count = _that_fit(batch)
+            del batch[count:]
+        del items[:count]
+        self._taken()
+        return batch
+
+    def _taken(self) -> None:
+        if self._items:
+            return
+        self._bytes = 0
+        make_room = self._make_room
+        if make_room is not None:
+            self._make_room = None
+            self._until = perf_counter() + AHEAD_SECONDS
+            make_room()
+
+    def _expect(self) -> asyncio.Future[None]:
         self._waiting = self._loop.create_future()
-        await self._waiting
+        return self._waiting
 
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            _settle(waiting)
 
 
-def produce(items: AsyncIterator[Any], dump: Dump, pipe: Pipe) -> Callable[[], object]:
-    """Start to put what an asynchronous iterator gives into a pipe; what comes back stops it."""
+def produce(start: Callable[[], Any], dump: Dump, pipe: Pipe, threads: Threads) -> Callable[[], object]:
+    """Start to put what an asynchronous iterator gives into a pipe; what comes back stops it.
+
+    Args:
+        start: called in the task that produces. It gives an asynchronous iterator, or something that gives an iterator
+            when it is awaited; one that turns out to be synchronous is moved into a thread.
+        dump: gives the JSON of an item.
+        pipe: is ended when the iterator is closed.
+        threads: where to go with a synchronous iterator.
+    """
     loop = asyncio.get_running_loop()
-    room: asyncio.Future[None] | None = None
+    stop_thread: Callable[[], object] | None = None
 
-    def make_room() -> None:
-        if room is not None and not room.done():
-            room.set_result(None)
-
-    async def run() -> None:
-        nonlocal room
-        step = items.__anext__
+    async def run(items: AsyncIterator[Any]) -> None:
+        step, put = items.__anext__, pipe.put
         item = await step()
-        ahead, until = 1, 0.0
         while not pipe.closed:
-            pipe.put(dump(item))
-            if pipe.has_room(ahead) and loop.time() < until:
+            if put(dump(item)):
                 item = await step()
                 continue
-            room = loop.create_future()
+            room: asyncio.Future[None] = loop.create_future()
+            pipe.when_taken(partial(_settle, room))
             try:
                 await room
             except asyncio.CancelledError as error:
@@ -124,13 +211,21 @@ def produce(items: AsyncIterator[Any], dump: Dump, pipe: Pipe) -> Callable[[], o
                     raise
                 item = await throw(error)
             else:
-                ahead, until = min(2 * ahead, AHEAD_ITEMS), loop.time() + AHEAD_SECONDS
                 item = await step()
 
     async def run_and_close() -> BaseException | None:
+        nonlocal stop_thread
         failure: BaseException | None = None
+        items: Any = None
         try:
-            await run()
+            items = start()
+            if isawaitable(items):
+                items = await items
+            if not hasattr(items, "__aiter__"):
+                stop_thread = produce_in_thread(threads, lambda: items, dump, pipe)
+                return None
+            items = aiter(items)
+            await run(items)
         except StopAsyncIteration:
             pass
         except BaseException as error:
@@ -145,12 +240,18 @@ def produce(items: AsyncIterator[Any], dump: Dump, pipe: Pipe) -> Callable[[], o
 
     def end(task: asyncio.Task[BaseException | None]) -> None:
         # Cancelled means: before its first step. Cancelled later, it returns the error that ended the generator.
-        pipe.end(asyncio.CancelledError() if task.cancelled() else task.result())
+        if stop_thread is None:
+            pipe.end(asyncio.CancelledError() if task.cancelled() else task.result())
 
-    pipe.make_room = make_room
+    def stop() -> None:
+        if stop_thread is None:
+            task.cancel()
+        else:
+            stop_thread()
+
     task = loop.create_task(run_and_close())
     task.add_done_callback(end)
-    return task.cancel
+    return stop
 
 
 def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pipe: Pipe) -> Callable[[], object]:
@@ -164,10 +265,11 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
     begun = threading.Lock()  # by the thread; or by who stops, so that it never begins
 
     def run(items: Any) -> None:
+        put = pipe.put_from_thread
         for item in items:
-            if pipe.closed or not post(loop, pipe.put, dump(item)):
-                return
-            room.acquire()
+            if not put(dump(item)):
+                loop.call_soon_threadsafe(pipe.when_taken, room.release)
+                room.acquire()
             if pipe.closed:
                 return
 
@@ -196,10 +298,20 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
             room.release()
 
     context = copy_context()
-    pipe.make_room = room.release
     threads.submit(lambda: context.run(run_and_close))
     return stop
 
 
-def _nothing() -> None:
-    """There is no producer that waits."""
+def _settle(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def _that_fit(batch: list[bytes]) -> int:
+    """How many items may leave in one message: as many as are small enough together, and at least one."""
+    size = 0
+    for count, json in enumerate(batch):
+        size += len(json)
+        if count and size > AHEAD_BYTES:
+            return count
+    return len(batch)

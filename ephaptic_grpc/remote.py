@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any, ClassVar, Final, Protocol, Self, cast
@@ -13,7 +13,15 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
-from ephaptic_grpc.payload import KIND_ASKED, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.payload import (
+    BATCH_ASKED,
+    HEARTBEAT_KEY,
+    KIND_ASKED,
+    MalformedPayloadError,
+    pack,
+    unpack,
+    unpack_items,
+)
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service
 
@@ -78,6 +86,7 @@ class Method:
         streams: whether it streams; None where only the server knows.
         dump: arguments to JSON.
         load: JSON to a value or an item.
+        load_all: a JSON array to the items in it, where that is faster than one by one.
         metadata: goes with each call, besides the client's own.
     """
 
@@ -86,6 +95,7 @@ class Method:
     streams: bool | None
     dump: Callable[[tuple[Any, ...], dict[str, Any]], bytes]
     load: Callable[[bytes], Any]
+    load_all: Callable[[bytes], list[Any]] | None = None
     metadata: Pairs = ()
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -110,16 +120,43 @@ class Method:
             CallError: INTERNAL, it isn't of the declared type.
         """
         try:
-            return self.load(unpack(message))
+            json = unpack(message)
+        except MalformedPayloadError as error:
+            raise self._misfit(str(error)) from None
+        return self._load(json)
+
+    def items(self, message: bytes) -> Iterator[Any]:
+        """The items of a stream that a message holds. One that doesn't fit raises at its place.
+
+        Raises:
+            CallError: INTERNAL, it is no message of a stream.
+        """
+        try:
+            jsons = unpack_items(message)
+        except MalformedPayloadError as error:
+            raise self._misfit(str(error)) from None
+        if len(jsons) > 1 and self.load_all is not None:
+            try:
+                items = self.load_all(b"[" + b",".join(jsons) + b"]")
+            except Exception:
+                items = []  # which of them it is will be seen one by one
+            if len(items) == len(jsons):
+                return iter(items)
+        return map(self._load, jsons)
+
+    def _load(self, json: bytes) -> Any:
+        try:
+            return self.load(json)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             place = "".join(f"[{step!r}]" for step in first["loc"])
             reason = f"{place}: {first['msg']}" if place else first["msg"]
-        except MalformedPayloadError as error:
-            reason = str(error)
         except ValueError:
             reason = "it is not JSON"
-        raise CallError(grpc.StatusCode.INTERNAL, f"the reply of {self.path} doesn't fit its declared type: {reason}")
+        raise self._misfit(reason)
+
+    def _misfit(self, reason: str) -> CallError:
+        return CallError(grpc.StatusCode.INTERNAL, f"the reply of {self.path} doesn't fit its declared type: {reason}")
 
 
 class Functions(Protocol):
@@ -190,7 +227,7 @@ class _Named:
             check_function_name(name)
         except ValueError as error:
             raise AttributeError(f"{name!r} can't be a function: {error}") from None
-        return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json)
+        return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json, from_json)
 
     def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
         raise TypeError("bind needs to know the types: connect with the Service instead of its name")
@@ -273,9 +310,19 @@ class FunctionsAsAttributes(BaseClient):
         return {*super().__dir__(), *self._functions.names()}
 
 
+def batched(metadata: Pairs) -> Pairs:
+    """Metadata that also asks for several items in one message."""
+    return (*metadata, BATCH_ASKED)
+
+
+def wants_heartbeats(metadata: Pairs) -> bool:
+    """Whether metadata ask for messages without an item."""
+    return any(key == HEARTBEAT_KEY for key, _ in metadata)
+
+
 def asked(metadata: Pairs) -> Pairs:
     """Metadata that also asks whether the function streams."""
-    return (*metadata, KIND_ASKED)
+    return (*batched(metadata), KIND_ASKED)
 
 
 def named(call: Callable[..., Any], method: Method) -> Callable[..., Any]:
@@ -285,7 +332,9 @@ def named(call: Callable[..., Any], method: Method) -> Callable[..., Any]:
 
 
 def _typed(procedure: Procedure) -> Method:
-    return Method(procedure.name, procedure.path, procedure.streams, procedure.arguments.dump, procedure.value.load)
+    value = procedure.value
+    load_all = value.load_all if procedure.streams else None
+    return Method(procedure.name, procedure.path, procedure.streams, procedure.arguments.dump, value.load, load_all)
 
 
 def _dump_untyped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -67,8 +67,8 @@ def json_schemas(types: Sequence[tuple[CoreSchema, Way]]) -> tuple[list[Schema],
     made, definitions = generator.generate_definitions(
         [(index, mode, schema) for index, (schema, mode) in enumerate(types)]
     )
-    schemas = [_finite(made[index, mode]) for index, (_, mode) in enumerate(types)]
-    shared = {str(name): cast("Schema", _finite(schema)) for name, schema in definitions.items()}
+    schemas = [_clean(made[index, mode]) for index, (_, mode) in enumerate(types)]
+    shared = {str(name): cast("Schema", _clean(schema)) for name, schema in definitions.items()}
     names = _same_both_ways(shared)
     return (
         [renamed(schema, names) for schema in schemas],
@@ -152,8 +152,14 @@ def _same_both_ways(definitions: Mapping[str, Schema]) -> dict[str, str]:
         pairs -= different
 
 
-def _finite(value: Any) -> Any:
-    """Without defaults and bounds that are no JSON: infinity and NaN."""
+def _clean(value: Any) -> Any:
+    """Without what JSON can't carry: infinity and NaN are left out, half a surrogate pair becomes a question mark."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items() if not isinstance(item, float) or isfinite(item)}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+        return {_clean(key): _clean(item) for key, item in value.items() if _is_finite(item)}
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return [_clean(item) for item in value if _is_finite(item)] if isinstance(value, list) else value
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or isfinite(value)

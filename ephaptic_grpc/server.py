@@ -22,8 +22,8 @@ from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.contract import fingerprint
 from ephaptic_grpc.errors import BadArgumentsError, ServiceError, status_of
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import PING_SECONDS, Limits
-from ephaptic_grpc.payload import CONTRACT_KEY, KIND_ASKED, KIND_STREAM, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
+from ephaptic_grpc.payload import CONTRACT_KEY, KIND_ASKED, KIND_STREAM, Delivery, MalformedPayloadError, pack, unpack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service, default_service
@@ -110,6 +110,8 @@ class Server:
             options=[
                 ("grpc.so_reuseport", 0),  # else two servers share a port without a word
                 ("grpc.max_receive_message_length", self._limits.request_bytes),
+                ("grpc.server.max_pending_requests", PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
                 ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1000 / 3)),
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
@@ -255,8 +257,8 @@ def _stream_handler(
         enter_call(call)
         write = context.write
 
-        async def send(json: bytes) -> None:
-            message = pack(json)
+        async def send(*items: bytes) -> None:
+            message = pack(*items)
             try:
                 await write(message)
             except grpc.aio.BaseError:
@@ -265,9 +267,10 @@ def _stream_handler(
                 raise
 
         try:
-            if KIND_ASKED in (context.invocation_metadata() or ()):
+            metadata = context.invocation_metadata() or ()
+            if KIND_ASKED in metadata:
                 await context.send_initial_metadata((KIND_STREAM,))
-            await run(_arguments(message), send)
+            await run(_arguments(message), send, Delivery.asked(metadata))
         except BaseException as error:
             await _abort(error, procedure, context)
         finally:

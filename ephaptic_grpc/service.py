@@ -39,6 +39,8 @@ class Service:
         check_service_name(name)
         self.name: Final = name
         self._procedures: dict[str, Procedure | _Exposed] = {}
+        self._rpcs: dict[str, str] = {}
+        """The names of the procedures by those of their RPCs, which no two may share."""
 
     def __repr__(self) -> str:
         return f"<Service {self.name}: {', '.join(self._procedures) or 'nothing exposed'}>"
@@ -110,19 +112,18 @@ class Service:
             check_function(function)
             called = own_name(function) if name is None else name
             check_function_name(called)
-            for other in self._procedures:
-                if rpc_name(other) == rpc_name(called):
-                    raise ExposeError(
-                        f"its RPC would be {rpc_name(called)}, as is that of {other!r}: pass expose(name=...)"
-                    )
+            rpc = rpc_name(called)
+            if rpc in self._rpcs:
+                raise ExposeError(f"its RPC would be {rpc}, as is that of {self._rpcs[rpc]!r}: pass expose(name=...)")
         except (ExposeError, ValueError) as error:
             raise self._refusal(function, error) from None
+        self._rpcs[rpc] = called
         self._procedures[called] = _Exposed(function, response_model, frame)
         try:
             self._resolve(called, stacklevel=4)
         except ExposeError as error:
             if not isinstance(error.__cause__, NameError):
-                del self._procedures[called]
+                del self._procedures[called], self._rpcs[rpc]
                 raise
 
     def _resolve(self, name: str, stacklevel: int = 3) -> Procedure:

@@ -18,8 +18,10 @@ from ephaptic_grpc.remote import (
     Options,
     Pairs,
     asked,
+    batched,
     named,
     remote_of,
+    wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
 
@@ -74,28 +76,35 @@ class SyncStream(Iterator[T], Generic[T]):
         CallError: from the loop, when the call fails; items that came before have been given.
     """
 
-    def __init__(self, call: Any, method: Method) -> None:
+    def __init__(self, call: Any, method: Method, *, heartbeats: bool = False) -> None:
         self._call = call
         self._method = method
+        self._heartbeats = heartbeats
+        self._come: Iterator[T] = iter(())  # with the last message, and not given yet
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034  not self: see _SyncItems
         return _SyncItems(self)
 
     def __next__(self) -> T:
         try:
-            message = next(self._call)
+            while True:
+                for item in self._come:
+                    return item
+                message = next(self._call)
+                if message or not self._heartbeats:
+                    self._come = self._method.items(message)
+        except StopIteration:
+            raise
         except grpc.RpcError as error:
             raise CallError.of(error) from None
-        try:
-            value: T = self._method.value(message)
         except BaseException:
             self.cancel()
             raise
-        return value
 
     def cancel(self) -> None:
         """End the call, from any thread; a loop over it raises CallError with CANCELLED."""
         self._call.cancel()
+        self._come = iter(())
 
     close = cancel  # for contextlib.closing
 
@@ -146,6 +155,7 @@ class SyncDeclaredClient(BaseClient):
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
+        in_batches, kind_asked, heartbeats = batched(metadata), asked(metadata), wants_heartbeats(metadata)
         request = method.request
         call_unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
         call_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
@@ -166,12 +176,12 @@ class SyncDeclaredClient(BaseClient):
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:
             message = request(args, kwargs)
-            return SyncStream(begin(call_stream, message), method)
+            return SyncStream(begin(call_stream, message, in_batches), method, heartbeats=heartbeats)
 
         def either(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
-            call = begin(call_stream, message, asked(metadata))
-            items: SyncStream[Any] = SyncStream(call, method)
+            call = begin(call_stream, message, kind_asked)
+            items: SyncStream[Any] = SyncStream(call, method, heartbeats=heartbeats)
             if KIND_STREAM in tuple(call.initial_metadata() or ()):
                 return items
             values = list(items)

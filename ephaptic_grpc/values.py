@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
@@ -44,6 +45,13 @@ class Value:
         self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
         self.load = validator.validate_json
         """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
+
+    @cached_property
+    def load_all(self) -> Callable[[bytes], list[Any]]:
+        """The values that a JSON array of them stands for; raises as ``load``. Only clients need it, of streams."""
+        definitions, schema = split_definitions(self.schema)
+        every = with_definitions(core_schema.list_schema(schema), definitions)
+        return SchemaValidator(every, VALIDATOR_CONFIG).validate_json
 
     def dump(self, value: object) -> bytes:
         """The JSON of a value, which has been made to fit its declared type: attributes that the type doesn't

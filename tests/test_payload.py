@@ -1,7 +1,9 @@
+import grpc
 import pytest
 from google.protobuf.message import DecodeError
 
-from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
+from ephaptic_grpc.errors import ServiceError
+from ephaptic_grpc.payload import Delivery, MalformedPayloadError, pack, unpack, unpack_items
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
 
@@ -57,3 +59,44 @@ def test_what_means_nothing_is_refused_without_repeating_it(message, why):
     with pytest.raises(MalformedPayloadError, match=why) as caught:
         unpack(message)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("items", [["1"], ['"é"', "null"], ["0", *['"x"', "[1, 2]"] * 200, "x" * 100_000]])
+def test_several_items_are_json_and_more(items):
+    message = Payload(json=items[0], more=items[1:]).SerializeToString(deterministic=True)
+    jsons = [item.encode() for item in items]
+    assert pack(*jsons) == message
+    assert unpack_items(message) == jsons
+
+
+def test_a_message_without_an_item_is_empty():
+    assert pack() == pack(b"") == b""
+    assert unpack_items(b"") == [b""]
+
+
+@pytest.mark.parametrize("message", [b"\xff\xff", Payload(content_type="text/plain", json="1").SerializeToString()])
+def test_what_is_no_item_is_refused(message):
+    with pytest.raises(MalformedPayloadError):
+        unpack_items(message)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "delivery"),
+    [
+        ([], Delivery()),
+        ([("user-agent", "x"), ("ephaptic-batch", "0"), ("x-bin", b"1")], Delivery()),
+        ([("ephaptic-batch", "1"), ("user-agent", "x")], Delivery(batches=True)),
+        ([("ephaptic-heartbeat", "15000")], Delivery(heartbeat=15)),
+        ([("ephaptic-batch", "1"), ("ephaptic-heartbeat", "1")], Delivery(batches=True, heartbeat=0.1)),
+        ([("ephaptic-heartbeat", "0")], Delivery(heartbeat=0.1)),
+    ],
+)
+def test_what_callers_ask_for(metadata, delivery):
+    assert Delivery.asked(metadata) == delivery
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "1e3", "10s", " 1", "٣", "1" * 10, "nan", "inf", b"100"])
+def test_a_heartbeat_that_is_no_number_is_refused(value):
+    with pytest.raises(ServiceError, match="'ephaptic-heartbeat' is a whole number of milliseconds") as caught:
+        Delivery.asked([("ephaptic-heartbeat", value)])
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from waiting import eventually, settled
 
-from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS
+from ephaptic_grpc import pipe as pipe_module
+from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, BATCH_ITEMS
+from ephaptic_grpc.payload import PLAIN, Delivery
 from ephaptic_grpc.pipe import Pipe, produce, produce_in_thread
 from ephaptic_grpc.threads import Threads
 
@@ -27,19 +29,38 @@ def dump(item: object) -> bytes:
     return str(item).encode()
 
 
+@pytest.fixture(params=[PLAIN, Delivery(batches=True)], ids=["plain", "batches"])
+def pipe(request, anyio_backend) -> Callable[[], Pipe]:
+    """Makes a pipe to a caller that takes one item at a time, and to one that takes several."""
+    return lambda: Pipe(asyncio.get_running_loop(), request.param)
+
+
 class Reader:
-    """Takes items one at a time, when it is told to."""
+    """Takes messages one at a time, when it is told to."""
 
     def __init__(self) -> None:
-        self.items: list[bytes] = []
+        self.messages: list[tuple[bytes, ...]] = []
         self.room = asyncio.Semaphore(0)
 
-    async def write(self, json: bytes) -> None:
-        self.items.append(json)
+    @property
+    def items(self) -> list[bytes]:
+        return [item for message in self.messages for item in message]
+
+    async def write(self, *items: bytes) -> None:
+        self.messages.append(items)
         await self.room.acquire()
 
 
 Start = Callable[[Pipe], Callable[[], object]]
+
+
+BOTH_KINDS = pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """Items wait for each other as long as it takes: how many there are is not up to the machine."""
+    monkeypatch.setattr(pipe_module, "AHEAD_SECONDS", 60)
 
 
 @pytest.fixture(params=["in_loop", "in_thread"])
@@ -66,7 +87,7 @@ def start_counting(request, threads) -> tuple[Start, dict[str, object]]:
             state["closed"] = True
 
     if request.param == "in_loop":
-        return (lambda pipe: produce(in_loop(), dump, pipe)), state
+        return (lambda pipe: produce(in_loop, dump, pipe, threads)), state
     return (lambda pipe: produce_in_thread(threads, in_thread, dump, pipe)), state
 
 
@@ -88,12 +109,12 @@ async def test_the_generator_is_a_few_items_ahead_of_the_write_at_most(start_cou
     await asyncio.wait([forwarding])
 
 
-async def test_all_is_written_in_order_and_then_it_ends(start_counting):
+async def test_all_is_written_in_order_and_then_it_ends(start_counting, pipe):
     start, state = start_counting
-    pipe, items = Pipe(asyncio.get_running_loop()), []
+    pipe, items = pipe(), []
 
-    async def write(json: bytes) -> None:
-        items.append(int(json))
+    async def write(*jsons: bytes) -> None:
+        items.extend(map(int, jsons))
 
     start(pipe)
     await asyncio.wait_for(pipe.forward(write), 5)
@@ -103,9 +124,9 @@ async def test_all_is_written_in_order_and_then_it_ends(start_counting):
     assert state["closed"]
 
 
-async def test_stopping_before_anything_has_begun(start_counting):
+async def test_stopping_before_anything_has_begun(start_counting, pipe):
     start, state = start_counting
-    pipe = Pipe(asyncio.get_running_loop())
+    pipe = pipe()
     stop = start(pipe)
     pipe.closed = True
     stop()
@@ -113,16 +134,32 @@ async def test_stopping_before_anything_has_begun(start_counting):
     assert state["closed"] == (state["produced"] > 0)
 
 
-@pytest.mark.parametrize("delay", [0, 0.0001, 0.001, 0.005])
-async def test_stopping_at_any_moment(start_counting, delay):
+async def test_a_generator_that_waits_for_its_writer_is_closed_without_another_step(start_counting, pipe):
     start, state = start_counting
+    pipe, reader = pipe(), Reader()
+    stop = start(pipe)
+    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    produced = await settled(lambda: state["produced"])
+    assert produced > 1
+    pipe.closed = True
+    stop()
+    await asyncio.wait_for(pipe.wait_for_end(), 5)
+    assert (state["produced"], state["closed"]) == (produced, True)
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
 
-    async def write(json: bytes) -> None:
+
+@pytest.mark.parametrize("delay", [0, 0.0001, 0.001, 0.005])
+async def test_stopping_at_any_moment(start_counting, pipe, delay):
+    start, state = start_counting
+    make_pipe = pipe
+
+    async def write(*items: bytes) -> None:
         await asyncio.sleep(0)
 
     for _ in range(20):
         state.update(produced=0, closed=False)
-        pipe = Pipe(asyncio.get_running_loop())
+        pipe = make_pipe()
         stop = start(pipe)
         forwarding = asyncio.create_task(pipe.forward(write))
         await asyncio.sleep(delay)
@@ -171,7 +208,7 @@ async def test_one_whose_turn_never_came_ends_at_once(threads):
     assert made == []
 
 
-async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield():
+async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield(threads, pipe):
     seen = []
 
     async def times_out() -> AsyncIterator[object]:
@@ -183,8 +220,8 @@ async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield():
             seen.append("timeout")
         yield "goes on"
 
-    pipe, reader = Pipe(asyncio.get_running_loop()), Reader()
-    produce(times_out(), dump, pipe)
+    pipe, reader = pipe(), Reader()
+    produce(times_out, dump, pipe, threads)
     forwarding = asyncio.create_task(pipe.forward(reader.write))
     await eventually(lambda: seen == ["timeout"])
     for _ in range(2 * AHEAD_ITEMS):
@@ -194,7 +231,9 @@ async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield():
     assert pipe.error is None
 
 
-async def test_what_is_no_generator_is_not_asked_to_be_one():
+async def test_what_is_no_generator_is_not_asked_to_be_one(threads, pipe):
+    make_pipe = pipe
+
     class Numbers:
         def __init__(self) -> None:
             self.left = 2
@@ -208,15 +247,15 @@ async def test_what_is_no_generator_is_not_asked_to_be_one():
             self.left -= 1
             return self.left
 
-    pipe, reader = Pipe(asyncio.get_running_loop()), Reader()
-    produce(aiter(Numbers()), dump, pipe)
+    pipe, reader = make_pipe(), Reader()
+    produce(Numbers, dump, pipe, threads)
     for _ in range(2):
         reader.room.release()
     await asyncio.wait_for(pipe.forward(reader.write), 5)
     assert reader.items == [b"1", b"0"]
 
-    pipe = Pipe(asyncio.get_running_loop())
-    stop = produce(aiter(Numbers()), dump, pipe)
+    pipe = make_pipe()
+    stop = produce(Numbers, dump, pipe, threads)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     pipe.closed = True
@@ -245,7 +284,7 @@ def test_a_loop_that_ends_first_leaves_the_thread_alone(threads):
     assert closed.wait(5)
 
 
-async def test_big_items_are_not_produced_ahead():
+async def test_big_items_are_not_produced_ahead(threads, pipe):
     produced = 0
 
     async def big() -> AsyncIterator[str]:
@@ -254,8 +293,8 @@ async def test_big_items_are_not_produced_ahead():
             produced += 1
             yield "x" * AHEAD_BYTES
 
-    pipe, reader = Pipe(asyncio.get_running_loop()), Reader()
-    stop = produce(big(), dump, pipe)
+    pipe, reader = pipe(), Reader()
+    stop = produce(big, dump, pipe, threads)
     forwarding = asyncio.create_task(pipe.forward(reader.write))
     for taken in range(1, 5):
         await eventually(lambda taken=taken: len(reader.items) == taken)
@@ -268,16 +307,16 @@ async def test_big_items_are_not_produced_ahead():
     await asyncio.wait([forwarding])
 
 
-async def test_a_generator_that_never_waits_leaves_the_loop_to_others():
+async def test_a_generator_that_never_waits_leaves_the_loop_to_others(threads, pipe):
     async def busy() -> AsyncIterator[int]:
         while True:
             yield 1
 
-    async def write(json: bytes) -> None:
+    async def write(*items: bytes) -> None:
         pass  # never waits, either
 
-    pipe = Pipe(asyncio.get_running_loop())
-    stop = produce(busy(), dump, pipe)
+    pipe = pipe()
+    stop = produce(busy, dump, pipe, threads)
     forwarding = asyncio.create_task(pipe.forward(write))
     async with asyncio.timeout(5):
         for _ in range(100):
@@ -287,3 +326,192 @@ async def test_a_generator_that_never_waits_leaves_the_loop_to_others():
     pipe.closed = True
     stop()
     await asyncio.wait_for(pipe.wait_for_end(), 5)
+
+
+# --- for a caller that accepts batches
+
+
+def start(kind: str, items: Callable[[], Iterator[object]], pipe: Pipe, threads: Threads) -> Callable[[], object]:
+    """Start a generator of a kind that gives the items of an iterator."""
+
+    async def in_loop() -> AsyncIterator[object]:
+        for item in items():
+            yield item
+
+    def in_thread() -> Iterator[object]:
+        yield from items()
+
+    if kind == "in_loop":
+        return produce(in_loop, dump, pipe, threads)
+    return produce_in_thread(threads, in_thread, dump, pipe)
+
+
+@BOTH_KINDS
+async def test_the_first_item_leaves_alone_and_what_comes_while_it_is_written_leaves_together(kind, threads, patience):
+    produced = 0
+
+    def count() -> Iterator[int]:
+        nonlocal produced
+        while True:
+            produced += 1
+            yield produced
+
+    pipe, reader = Pipe(asyncio.get_running_loop(), Delivery(batches=True)), Reader()
+    stop = start(kind, count, pipe, threads)
+    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    for messages in range(1, 8):
+        await eventually(lambda messages=messages: len(reader.messages) == messages)
+        assert await settled(lambda: produced) <= len(reader.items) + BATCH_ITEMS
+        reader.room.release()
+    sizes = [len(message) for message in reader.messages]
+    assert sizes == [1, 4, 16, 64, BATCH_ITEMS, BATCH_ITEMS, BATCH_ITEMS]
+    assert reader.items == [str(number + 1).encode() for number in range(len(reader.items))]
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
+    pipe.closed = True
+    stop()
+    await asyncio.wait_for(pipe.wait_for_end(), 5)
+
+
+@BOTH_KINDS
+async def test_an_item_that_nothing_follows_leaves_at_once(kind, threads):
+    taken = [threading.Event() for _ in range(300)]
+
+    async def in_loop() -> AsyncIterator[int]:
+        for number, event in enumerate(taken):
+            yield number
+            while not event.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+    def in_thread() -> Iterator[int]:
+        for number, event in enumerate(taken):
+            yield number
+            assert event.wait(5)
+
+    async def write(*items: bytes) -> None:
+        messages.append(items)
+        taken[int(items[-1])].set()
+
+    messages: list[tuple[bytes, ...]] = []
+    pipe = Pipe(asyncio.get_running_loop(), Delivery(batches=True))
+    if kind == "in_loop":
+        produce(in_loop, dump, pipe, threads)
+    else:
+        produce_in_thread(threads, in_thread, dump, pipe)
+    await asyncio.wait_for(pipe.forward(write), 20)
+    assert messages == [(str(number).encode(),) for number in range(300)]
+
+
+async def test_an_item_leaves_before_a_long_step_that_holds_the_loop(threads):
+    async def write(*items: bytes) -> None:
+        written.extend(items)
+
+    async def holds_the_loop() -> AsyncIterator[int]:
+        for number in range(5):
+            seen.append(len(written))
+            yield number
+            time.sleep(0.01)  # noqa: ASYNC251
+
+    written: list[bytes] = []
+    seen: list[int] = []
+    pipe = Pipe(asyncio.get_running_loop(), Delivery(batches=True))
+    produce(holds_the_loop, dump, pipe, threads)
+    await asyncio.wait_for(pipe.forward(write), 5)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@BOTH_KINDS
+async def test_small_items_never_travel_with_more_than_64_kib(kind, threads, patience):
+    sizes = [1, 10, 1000, AHEAD_BYTES - 500, 1000, 1, 3 * AHEAD_BYTES, 5, *[7000] * 40, AHEAD_BYTES, AHEAD_BYTES, 1]
+    pipe, reader = Pipe(asyncio.get_running_loop(), Delivery(batches=True)), Reader()
+    start(kind, lambda: ("x" * size for size in sizes), pipe, threads)
+    for _ in sizes:
+        reader.room.release()
+    await asyncio.wait_for(pipe.forward(reader.write), 5)
+    assert list(map(len, reader.items)) == sizes
+    assert any(len(message) > 1 for message in reader.messages)
+    assert all(len(message) == 1 or sum(map(len, message)) <= AHEAD_BYTES for message in reader.messages)
+
+
+@BOTH_KINDS
+async def test_what_it_raises_comes_after_all_its_items(kind, threads, patience):
+    def fails() -> Iterator[int]:
+        yield from range(500)
+        raise LookupError
+
+    pipe, reader = Pipe(asyncio.get_running_loop(), Delivery(batches=True)), Reader()
+    start(kind, fails, pipe, threads)
+    for _ in range(500):
+        reader.room.release()
+    await asyncio.wait_for(pipe.forward(reader.write), 5)
+    assert reader.items == [str(number).encode() for number in range(500)]
+    assert isinstance(pipe.error, LookupError)
+
+
+# --- silence
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@BOTH_KINDS
+async def test_silence_is_broken_between_items_and_never_during_a_write(kind, batches, threads):
+    go_on = [threading.Event(), threading.Event()]
+
+    async def in_loop() -> AsyncIterator[int]:
+        for number, event in enumerate(go_on):
+            await eventually(event.is_set)
+            yield number
+
+    def in_thread() -> Iterator[int]:
+        for number, event in enumerate(go_on):
+            assert event.wait(5)
+            yield number
+
+    async def write(*items: bytes) -> None:
+        nonlocal writing
+        assert not writing
+        writing = True
+        messages.append(items)
+        await asyncio.sleep(0.05)  # longer than the silence
+        writing = False
+
+    messages: list[tuple[bytes, ...]] = []
+    writing = False
+    pipe = Pipe(asyncio.get_running_loop(), Delivery(batches, heartbeat=0.01))
+    if kind == "in_loop":
+        produce(in_loop, dump, pipe, threads)
+    else:
+        produce_in_thread(threads, in_thread, dump, pipe)
+    forwarding = asyncio.create_task(pipe.forward(write))
+    for number, event in enumerate(go_on):
+        before = len(messages)
+        await eventually(lambda before=before: messages[before:].count((b"",)) >= 2)
+        event.set()
+        await eventually(lambda number=number: (str(number).encode(),) in messages)
+    await asyncio.wait_for(forwarding, 5)
+    assert [message for message in messages if message != (b"",)] == [(b"0",), (b"1",)]
+
+
+async def test_silence_is_broken_while_a_function_has_given_no_iterator_yet_and_while_a_thread_is_awaited(threads):
+    async def gives_later() -> Iterator[int]:
+        await release.wait()
+        return iter([1, 2])
+
+    async def write(*items: bytes) -> None:
+        messages.append(items)
+
+    messages: list[tuple[bytes, ...]] = []
+    release, taken = asyncio.Event(), threading.Event()
+    pipe = Pipe(asyncio.get_running_loop(), Delivery(heartbeat=0.01))
+    produce(gives_later, dump, pipe, threads)
+    forwarding = asyncio.create_task(pipe.forward(write))
+    await eventually(lambda: len(messages) >= 2)
+    for _ in range(2):
+        threads.submit(lambda: taken.wait(10))
+    release.set()
+    before = len(messages)
+    await eventually(lambda: len(messages) >= before + 3)
+    assert set(messages) == {(b"",)}
+    taken.set()
+    await asyncio.wait_for(forwarding, 5)
+    assert messages[-2:] == [(b"1",), (b"2",)]
+    assert pipe.error is None

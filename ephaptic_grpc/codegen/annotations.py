@@ -67,7 +67,7 @@ class Annotations:
         if "enum" in schema:
             return self._literal(schema["enum"], schema)
         for key in ("anyOf", "oneOf"):
-            if key in schema:
+            if schema.get(key):
                 return _joined(self.of(option) for option in schema[key])
         if len(schema.get("allOf", ())) == 1:
             return self.of(schema["allOf"][0])
@@ -104,8 +104,8 @@ class Annotations:
         kind = "set" if schema.get("uniqueItems") and hashable else "list"
         return f"{self._builtin(kind)}[{self.of(item)}]"
 
-    def _literal(self, values: Iterable[object], schema: Schema) -> str:
-        if all(value is None or isinstance(value, str | int) for value in values):
+    def _literal(self, values: Sequence[object], schema: Schema) -> str:
+        if values and all(value is None or isinstance(value, str | int) for value in values):
             return f"{self.use('typing', 'Literal')}[{', '.join(map(literal, values))}]"
         rest = {key: value for key, value in schema.items() if key not in ("const", "enum")}
         return self.of(rest)

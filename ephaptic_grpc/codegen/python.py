@@ -202,7 +202,7 @@ def _is_model(schema: Schema) -> bool:
 
 def _class_name(definition: str) -> str:
     """``Page_Address_`` becomes ``PageAddress``."""
-    name = "".join(part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", definition))
+    name = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", definition))
     return name if name.isidentifier() else f"Type{name}"
 
 

@@ -18,6 +18,7 @@ import grpc
 import pytest
 from faults.conftest import ServerProcess, running
 from faults.slow_service import slow
+from plain_client import plain
 
 from ephaptic_grpc import CallError, Client, Stream, connect, connect_sync
 
@@ -139,16 +140,22 @@ WAYS = [
 ]
 
 
+def as_it_is(client: Client) -> Client:
+    """It accepts batches."""
+    return client
+
+
 async def has_ended(client: Client, key: str) -> str:
     """How a function ended; CallError with DEADLINE_EXCEEDED where it has not, after a second."""
     return await client.with_options(timeout=WITHIN_A_SECOND).has_ended(key)
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("delivery", [as_it_is, plain])
 @pytest.mark.parametrize("function", STREAMS)
-async def test_a_generator_is_closed_when_its_caller_goes_away(server, key, function, way):
+async def test_a_generator_is_closed_when_its_caller_goes_away(server, key, function, delivery, way):
     async with connect(server.address, slow) as client:
-        stream = client.call(function, key)
+        stream = delivery(client).call(function, key)
         parked = function.endswith("parked")
         await way(stream, partial(client.is_parked if parked else client.has_begun, key))
         del stream
@@ -185,10 +192,11 @@ async def test_a_generator_is_closed_when_a_blocking_caller_leaves_its_loop(serv
             await has_ended(other, key)
 
 
+@pytest.mark.parametrize("delivery", [as_it_is, plain])
 @pytest.mark.parametrize("function", ["coroutine", *STREAMS])
-async def test_the_deadline_ends_a_function(server, key, function):
+async def test_the_deadline_ends_a_function(server, key, function, delivery):
     async with connect(server.address, slow) as client:
-        call = client.with_options(timeout=0.5).call(function, key)
+        call = delivery(client.with_options(timeout=0.5)).call(function, key)
         if function == "coroutine":
             with pytest.raises(CallError) as caught:
                 await call

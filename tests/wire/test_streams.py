@@ -6,13 +6,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 
 import anyio
 import grpc
 import pytest
+from plain_client import plain
 from waiting import eventually, settled
 
 from ephaptic_grpc import CallError, Client, Server, Service, ServiceError, connect, current_call
@@ -22,10 +23,16 @@ pytestmark = pytest.mark.anyio
 BIG = "x" * 1_000_000
 
 
-@asynccontextmanager
-async def served(service: Service) -> AsyncIterator[Client]:
-    async with Server(service, port=0, grace=0) as server, connect(server.address, service) as client:
-        yield client
+@pytest.fixture(params=["batches", "plain"])
+def served(request: pytest.FixtureRequest) -> Callable[[Service], AbstractAsyncContextManager[Client]]:
+    """Serves a service, for a client that accepts batches and for one that doesn't."""
+
+    @asynccontextmanager
+    async def serve(service: Service) -> AsyncIterator[Client]:
+        async with Server(service, port=0, grace=0) as server, connect(server.address, service) as client:
+            yield client if request.param == "batches" else plain(client)
+
+    return serve
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ INTERNAL = ("INTERNAL", "internal error")
 
 
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_an_item_is_seen_before_the_next_is_produced(service, kind):
+async def test_an_item_is_seen_before_the_next_is_produced(service, served, kind):
     seen = [threading.Event() for _ in range(5)]
 
     @service.expose
@@ -76,7 +83,7 @@ async def test_an_item_is_seen_before_the_next_is_produced(service, kind):
 
 @pytest.mark.parametrize("pause", [0, 0.001])
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_items_keep_their_order(service, kind, pause):
+async def test_items_keep_their_order(service, served, kind, pause):
     @service.expose
     async def in_loop() -> AsyncIterator[int]:
         for number in range(200):
@@ -91,7 +98,7 @@ async def test_items_keep_their_order(service, kind, pause):
 
 
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_falsy_items_and_no_items_at_all(service, kind):
+async def test_falsy_items_and_no_items_at_all(service, served, kind):
     @service.expose
     async def in_loop(items: list[object]) -> AsyncIterator[object]:
         for item in items:
@@ -109,7 +116,7 @@ async def test_falsy_items_and_no_items_at_all(service, kind):
 
 @pytest.mark.parametrize("pause", [0, 0.01])
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_items_arrive_before_the_error_that_follows(service, kind, pause):
+async def test_items_arrive_before_the_error_that_follows(service, served, kind, pause):
     @service.expose
     async def in_loop(code: bool) -> AsyncIterator[int]:
         yield 1
@@ -130,7 +137,7 @@ async def test_items_arrive_before_the_error_that_follows(service, kind, pause):
 # --- side by side
 
 
-async def test_calls_on_one_connection_do_not_wait_for_each_other(service):
+async def test_calls_on_one_connection_do_not_wait_for_each_other(service, served):
     @service.expose
     async def waits() -> None:
         await release.wait()
@@ -156,7 +163,7 @@ async def test_calls_on_one_connection_do_not_wait_for_each_other(service):
 
 
 @pytest.mark.parametrize("kind", ["sleeps", "sleeps_between"])
-async def test_a_function_that_sleeps_does_not_hold_others_up(service, kind):
+async def test_a_function_that_sleeps_does_not_hold_others_up(service, served, kind):
     @service.expose
     def sleeps() -> None:
         sleeping.set()
@@ -189,7 +196,7 @@ async def test_a_function_that_sleeps_does_not_hold_others_up(service, kind):
 
 
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_a_slow_reader_holds_the_generator_back(service, kind):
+async def test_a_slow_reader_holds_the_generator_back(service, served, kind):
     produced = 0
 
     @service.expose
@@ -216,7 +223,7 @@ async def test_a_slow_reader_holds_the_generator_back(service, kind):
         await eventually(lambda: produced > ahead)
 
 
-async def test_many_streams_at_once(service):
+async def test_many_streams_at_once(service, served):
     @service.expose
     async def in_loop(start: int) -> AsyncIterator[int]:
         for number in range(start, start + 20):
@@ -231,6 +238,19 @@ async def test_many_streams_at_once(service):
         kinds = [client.in_loop, client.in_thread]
         results = await asyncio.gather(*(everything(kinds[i % 2](i)) for i in range(150)))
     assert results == [list(range(i, i + 20)) for i in range(150)]
+
+
+# Not in the loop's debug mode, which would take most of the time.
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": fast}) for fast in (False, True)], ids=str)
+async def test_of_five_thousand_streams_that_are_opened_at_once_none_is_lost(service):
+    @service.expose
+    async def watch() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async with Server(service, port=0, grace=0) as server, connect(server.address, service) as client:
+        streams = [client.watch() for _ in range(5000)]
+        assert await asyncio.gather(*map(anext, streams)) == [1] * 5000
 
 
 async def test_more_synchronous_streams_than_threads_take_turns(service):
@@ -281,7 +301,7 @@ variable: ContextVar[int] = ContextVar("variable", default=0)
 
 
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_context_variables_persist_across_yields(service, kind):
+async def test_context_variables_persist_across_yields(service, served, kind):
     ends = []
 
     @service.expose
@@ -315,7 +335,7 @@ async def test_context_variables_persist_across_yields(service, kind):
         await eventually(lambda: len(ends) == 6)
 
 
-async def test_the_current_call_is_known_everywhere(service):
+async def test_the_current_call_is_known_everywhere(service, served):
     def name() -> str:
         return current_call().procedure.name
 
@@ -349,7 +369,7 @@ async def test_the_current_call_is_known_everywhere(service):
         name()
 
 
-async def test_what_is_bound_to_a_thread_can_be_used_across_yields(service):
+async def test_what_is_bound_to_a_thread_can_be_used_across_yields(service, served):
     @service.expose
     def rows() -> Iterator[int]:
         connection = sqlite3.connect(":memory:")
@@ -376,7 +396,7 @@ async def test_what_is_bound_to_a_thread_can_be_used_across_yields(service):
 
 
 @pytest.mark.parametrize("pause", [0, 0.02])
-async def test_timeouts_that_span_yields(service, pause):
+async def test_timeouts_that_span_yields(service, served, pause):
     ended = []
 
     @service.expose
@@ -427,7 +447,7 @@ async def test_timeouts_that_span_yields(service, pause):
         assert items[-1] == INTERNAL
 
 
-async def test_a_timeout_that_passes_while_nobody_reads(service):
+async def test_a_timeout_that_passes_while_nobody_reads(service, served):
     @service.expose
     async def parked() -> AsyncIterator[str]:
         count = 0
@@ -452,7 +472,7 @@ async def test_a_timeout_that_passes_while_nobody_reads(service):
 
 
 @pytest.mark.parametrize("pause", [0, 0.01])
-async def test_task_groups_that_span_yields(service, pause):
+async def test_task_groups_that_span_yields(service, served, pause):
     @service.expose
     async def asyncio_group() -> AsyncIterator[int]:
         queue: asyncio.Queue[int] = asyncio.Queue()
@@ -514,7 +534,7 @@ async def test_task_groups_that_span_yields(service, pause):
         assert items[-1] == INTERNAL
 
 
-async def test_scopes_and_groups_end_with_their_call(service):
+async def test_scopes_and_groups_end_with_their_call(service, served):
     ended = []
 
     @service.expose
@@ -577,7 +597,7 @@ async def test_scopes_and_groups_end_with_their_call(service):
 # --- generators that don't do as they should
 
 
-async def test_a_generator_that_yields_while_it_is_closed(service, caplog):
+async def test_a_generator_that_yields_while_it_is_closed(service, served, caplog):
     @service.expose
     async def in_loop() -> AsyncIterator[int]:
         try:
@@ -616,7 +636,7 @@ async def test_a_generator_that_yields_while_it_is_closed(service, caplog):
     await eventually(lambda: "generator ignored GeneratorExit" in caplog.text)
 
 
-async def test_a_generator_that_suppresses_its_cancellation(service):
+async def test_a_generator_that_suppresses_its_cancellation(service, served):
     ended = []
 
     @service.expose
@@ -647,7 +667,7 @@ async def test_a_generator_that_suppresses_its_cancellation(service):
 
 
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_what_is_raised_in_clean_up_is_logged(service, kind, caplog):
+async def test_what_is_raised_in_clean_up_is_logged(service, served, kind, caplog):
     @service.expose
     async def in_loop() -> AsyncIterator[int]:
         try:
@@ -685,7 +705,7 @@ RAISED = [
 
 
 @pytest.mark.parametrize("error", RAISED)
-async def test_whatever_a_function_raises_is_internal_and_the_server_lives_on(service, error, caplog):
+async def test_whatever_a_function_raises_is_internal_and_the_server_lives_on(service, served, error, caplog):
     @service.expose
     async def coroutine() -> int:
         raise error
@@ -721,7 +741,7 @@ async def test_whatever_a_function_raises_is_internal_and_the_server_lives_on(se
     assert [record.name for record in records] == ["ephaptic_grpc"] * 4
 
 
-async def test_a_function_that_cancels_its_own_task(service):
+async def test_a_function_that_cancels_its_own_task(service, served):
     @service.expose
     async def coroutine() -> int:
         asyncio.current_task().cancel()
@@ -767,7 +787,7 @@ class Up:
         yield 2
 
 
-async def test_all_that_can_be_iterated(service):
+async def test_all_that_can_be_iterated(service, served):
     @service.expose
     def countdown() -> AsyncIterable[int]:
         return Countdown(3)
@@ -816,7 +836,7 @@ async def test_all_that_can_be_iterated(service):
         assert await everything(client.unannotated_in_thread()) == ["b"]
 
 
-async def test_an_item_that_does_not_fit_ends_the_stream(service, caplog):
+async def test_an_item_that_does_not_fit_ends_the_stream(service, served, caplog):
     closed = []
 
     @service.expose
@@ -847,7 +867,7 @@ async def test_an_item_that_does_not_fit_ends_the_stream(service, caplog):
 
 
 @pytest.mark.parametrize("kind", ["in_loop", "in_thread"])
-async def test_cancelled_streams_leave_nothing_behind(service, kind):
+async def test_cancelled_streams_leave_nothing_behind(service, served, kind):
     @service.expose
     async def in_loop() -> AsyncIterator[int]:
         yield 1
