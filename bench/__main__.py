@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "open-streams": "calls beside thousands of idle streams",
     "functions": "calls where a thousand functions are exposed",
     "memory": "what an open stream takes",
+    "web": "what Envoy costs, and the TypeScript runtime against others, where npm's packages are installed",
 }
 
 Measured = list[tuple[Measurement, Figures]]
