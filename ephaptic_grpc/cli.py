@@ -137,11 +137,13 @@ def serve(
 
     logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
     _say(f"Watching {Path.cwd()} for changes. Ctrl-C stops.")
+    code, page = watchfiles.PythonFilter(), None if static is None else static.resolve()
     watchfiles.run_process(
         Path.cwd(),
+        *([] if page is None else [page]),
         target=_serve_again,
         args=(modules, serving),
-        watch_filter=watchfiles.PythonFilter(),
+        watch_filter=lambda change, path: code(change, path) or (page is not None and page in Path(path).parents),
         callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
         sigint_timeout=10,
     )
