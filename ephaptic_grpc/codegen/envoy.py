@@ -299,7 +299,7 @@ _OTHER_HOSTS: Final = dedent("""\
       domains: ["*"]
       routes:
       - match: {prefix: "/"}
-        direct_response: {status: 421, body: {inline_string: "not under this name: see --origin"}}""")
+        direct_response: {status: 421, body: {inline_string: "this name is not served: see --origin"}}""")
 
 _NO_FILE_ROUTE: Final = dedent("""\
     # No call is a GET.

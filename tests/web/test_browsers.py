@@ -129,6 +129,21 @@ def test_twenty_streams_at_the_same_time(page, tls_url):
     assert page.evaluate("url => ours.many(url, 20)", tls_url) == 20
 
 
+def test_more_calls_one_after_the_other_than_a_browser_has_connections(page, url):
+    """A call that has ended leaves its connection to the next one."""
+    script = """async (url) => {
+        let ended = 0;
+        for (let call = 0; call < 20; call++) {
+            for (const [rpc, args] of [["Count", [2]], ["FailAfter", [1]], ["Place", [{ item: "fish" }]]]) {
+                await ours.stream(url, rpc, args);
+                ended++;
+            }
+        }
+        return ended;
+    }"""
+    assert page.evaluate(script, url) == 60
+
+
 def test_an_unknown_origin_gets_nothing(open_page, pages, url):
     with site(pages) as unknown:
         page = open_page(unknown)
