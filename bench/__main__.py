@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "open-streams": "calls beside thousands of idle streams",
     "functions": "calls where a thousand functions are exposed",
     "memory": "what an open stream takes",
+    "web": "what Envoy costs, and the TypeScript runtime against others, where npm's packages are installed",
 }
 
 _CONTRACT: Final = "CPU time to start a server and to generate clients, with 10, 100 and 1,000 functions"

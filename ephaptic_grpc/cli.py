@@ -11,12 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
-import grpc
 import typer
-from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest
-from pydantic_core import from_json, to_json
 
+from ephaptic_grpc.calling import arguments_of, print_items, told
 from ephaptic_grpc.codegen.contract_json import contract_json
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.proto import described, proto_files
@@ -27,7 +24,7 @@ from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.names import check_service_name, rpc_path
-from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
+from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import DESCRIPTOR_SET, SourceError, contract_of, is_address, services_of
@@ -137,11 +134,13 @@ def serve(
 
     logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
     _say(f"Watching {Path.cwd()} for changes. Ctrl-C stops.")
+    code, page = watchfiles.PythonFilter(), None if static is None else static.resolve()
     watchfiles.run_process(
         Path.cwd(),
+        *([] if page is None else [page]),
         target=_serve_again,
         args=(modules, serving),
-        watch_filter=watchfiles.PythonFilter(),
+        watch_filter=lambda change, path: code(change, path) or (page is not None and page in Path(path).parents),
         callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
         sigint_timeout=10,
     )
@@ -219,11 +218,14 @@ def call(
         )
     if not re.fullmatch(r"(?!\w+://).+:.+", target):
         _fail(f"a target is host:port, such as localhost:50051, not {target!r}", _MISUSED)
-    request = pack(_arguments(arguments or []))
     try:
-        asyncio.run(_print_items(target, rpc_path(service.removeprefix("/"), function), request))
+        request = pack(arguments_of(arguments or []))
+    except ValueError as error:
+        _fail(str(error), _MISUSED)
+    try:
+        asyncio.run(print_items(target, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:
-        _fail(_told(error, target, method))
+        _fail(told(error, target, method))
     except MalformedPayloadError as error:
         _fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`
@@ -354,56 +356,6 @@ def _serve(modules: list[str], serving: Serving) -> None:
         _fail(error.strerror or str(error))
     except (ValueError, NoLoopError, NoEnvoyError) as error:
         _fail(str(error))
-
-
-def _arguments(given: list[str]) -> bytes:
-    """The JSON of the arguments on a command line."""
-    if any("\ud800" <= character <= "\udfff" for character in "".join(given)):
-        _fail("the arguments are not UTF-8", _MISUSED)
-    if len(given) == 1 and given[0].lstrip()[:1] in ("{", "["):
-        try:
-            from_json(given[0])
-        except ValueError as error:
-            _fail(f"bad JSON: {error}", _MISUSED)
-        return given[0].encode()
-    named = {}
-    for argument in given:
-        found = re.fullmatch(r"([^\W\d]\w*)(:?=)(.*)", argument, re.DOTALL)
-        if found is None:
-            _fail(f"{argument!r} is neither name=text, name:=json, nor a JSON object or array", _MISUSED)
-        name, kind, text = found.groups()
-        try:
-            named[name] = from_json(text) if kind == ":=" else text
-        except ValueError:
-            _fail(f"{argument!r} is not JSON after ':='; for text write '{name}={text}'", _MISUSED)
-    return to_json(named)
-
-
-async def _print_items(target: str, path: str, request: bytes) -> None:
-    async with grpc.aio.insecure_channel(target) as channel:
-        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
-        try:
-            async for message in method(request):
-                sys.stdout.buffer.write(unpack(message) + b"\n")
-                sys.stdout.buffer.flush()
-        except grpc.RpcError as error:
-            raise CallError.of(error) from None
-
-
-def _told(error: CallError, target: str, method: str) -> str:
-    """What is said of a call that failed, with its details below."""
-    if error.code is grpc.StatusCode.UNIMPLEMENTED:
-        return f"UNIMPLEMENTED: {target} has no {method}"
-    lines = [str(error)]
-    for detail in error.details:
-        if isinstance(detail, BadRequest):
-            lines[0] = f"{error.code.name}: {error.message.partition(':')[0]}"
-            lines += [f"  {violation.field}: {violation.description}" for violation in detail.field_violations]
-        elif isinstance(detail, Message):
-            lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
-        else:
-            lines.append(f"  {to_json(detail).decode()}")
-    return "\n".join(lines)
 
 
 def _save(files: Mapping[Path, bytes], command: str, *, check: bool) -> None:

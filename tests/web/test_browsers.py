@@ -1,6 +1,7 @@
 """Chromium calls functions through Envoy, from another origin: over plain HTTP/1.1, and over TLS with HTTP/2."""
 
 import json
+import signal
 import time
 from itertools import pairwise
 
@@ -205,6 +206,23 @@ def test_a_server_that_drains_is_unavailable(page, origin, tmp_path):
         served.process.terminate()  # a second one ends the grace
         assert outcome(page, since)["error"]["code"] == "UNAVAILABLE"
         assert served.process.wait(15) == 0
+
+
+def test_a_server_that_falls_silent_is_unavailable(page, origin, tmp_path):
+    """It has stopped, and its connection is still there: only the missing signs of life tell."""
+    with serving("web_service", tmp_path, "--origin", origin) as served:
+        arguments = [served.web, "Quiet", [60], {}, {"heartbeatMs": 100}]
+        page.evaluate("([...all]) => ours.first(...all)", arguments)
+        page.wait_for_timeout(500)  # some signs of life
+        assert page.evaluate("ours.outcome") is None
+        served.process.send_signal(signal.SIGSTOP)
+        try:
+            page.wait_for_function("ours.outcome", timeout=10_000)
+        finally:
+            served.process.send_signal(signal.SIGCONT)
+        error = page.evaluate("ours.outcome.error")
+        assert (error["code"], error["message"]) == ("UNAVAILABLE", "the server has fallen silent")
+        page.close()  # or the drain waits for what is still open
 
 
 def test_no_server_is_unavailable(page, tmp_path, origin):
