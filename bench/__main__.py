@@ -1,4 +1,4 @@
-"""``python -m bench``: measure in alternating rounds, and print what came out."""
+"""``python -m bench``: measure in alternating rounds, and say and draw what came out."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -15,45 +15,69 @@ from typing import Final
 import grpc
 
 from bench.bare import compile_stubs
+from bench.chart import chart
 from bench.measurements import Measurement, Pair, Variant, measurements, started
 from bench.report import LEGEND, Figures, as_json, table
 from bench.worker import cores
 
 _ABOUT: Final = """\
 Measure ephaptic_grpc ("ours") against a grpc.aio server and client written by hand with protobuf stubs ("bare"): the
-same machine, the same payload, every server in a process on one core and every client in one on another.
+same functions, the same payload, every server in a process on one core and every client in one on another.
 
 A round takes every measurement once of each variant, one right after the other, and each round begins with another
 variant. A ratio compares two figures of the same round, so that it hardly matters whether the machine is slower in the
 next. On a machine that does other work timings prove nothing all the same: whatever they are, the exit code is 0."""
 
+_COMMANDS: Final = {
+    "all": "everything below",
+    "unary": "calls of a function that gives one value",
+    "stream": "items of asynchronous generators",
+    "sync-stream": "items of a synchronous generator",
+    "first-item": "how long the first item takes, and each of those that come slowly",
+    "cancel": "from the end of a call to the clean-up of its function",
+    "open-streams": "calls beside thousands of idle streams",
+    "functions": "calls where a thousand functions are exposed",
+    "memory": "what an open stream takes",
+}
+
 Measured = list[tuple[Measurement, Figures]]
 
 
 def main() -> None:
-    known = {measurement.name: measurement for measurement in measurements()}
-    options = _options(known)
-    measured = _measure([known[options.only]] if options.only else list(known.values()), options.rounds)
+    options = _options()
+    known = measurements(peers=options.peers)
+    chosen = [measurement for measurement in known if options.command in ("all", measurement.command)]
+    if not chosen:
+        sys.exit(f"scripts/bench: there is no {options.command} with --peers here")
+    measured = _measure(chosen, options.rounds, options.seconds)
     about = _about(options.rounds)
     print(about, table(measured), LEGEND, sep="\n\n")
     if options.json:
-        options.json.write_text(json.dumps({"about": about, "measurements": as_json(measured)}, indent=1))
+        text = json.dumps({"about": about, "measurements": as_json(measured)}, indent=1)
+        options.json.write_text(f"{text}\n")
+    if options.chart:
+        options.chart.write_text(chart(measured, about))
 
 
-def _options(names: Iterable[str]) -> argparse.Namespace:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "scripts/bench", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=21, help="after one to warm up; 21, the default, take 4 minutes")
-    parser.add_argument("--only", choices=names, help="take one measurement instead of all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of every round to a file")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in _COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=about)
+        command.add_argument("--peers", action="store_true", help="against other libraries, in place of bare alone")
+        command.add_argument("--rounds", type=int, default=21, help="after one to warm up; 21 by default")
+        command.add_argument("--seconds", type=float, default=0.4, help="for one figure; 0.4 by default")
+        command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of every round")
+        command.add_argument("--chart", type=Path, metavar="FILE", help="also draw the ratios, as SVG")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds must be at least 1, and --seconds more than 0")
     return options
 
 
-def _measure(chosen: Sequence[Measurement], rounds: int) -> Measured:
+def _measure(chosen: Sequence[Measurement], rounds: int, seconds: float) -> Measured:
     with tempfile.TemporaryDirectory() as stubs, ExitStack() as stack:
         compile_stubs(stubs)
         variants = dict.fromkeys(variant for measurement in chosen for variant in measurement.variants)
@@ -61,19 +85,28 @@ def _measure(chosen: Sequence[Measurement], rounds: int) -> Measured:
         measured: Measured = [(measurement, defaultdict(list)) for measurement in chosen]
         for number in range(rounds + 1):
             for measurement, figures in measured:
-                _take(measurement, pairs, number, figures)
+                _say(f"round {number} of {rounds}: {measurement.title}" if number else "warming up", passing=True)
+                _take(measurement, pairs, number, figures, seconds)
                 if number == 0:
                     figures.clear()
-            print(f"round {number} of {rounds}" if number else "warmed up", file=sys.stderr)
+            _say(f"round {number} of {rounds}" if number else "warmed up")
     return measured
 
 
-def _take(measurement: Measurement, pairs: dict[Variant, Pair], number: int, figures: Figures) -> None:
+def _say(text: str, *, passing: bool = False) -> None:
+    """Progress: on a terminal in one line, else a line for each round."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    elif not passing:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _take(measurement: Measurement, pairs: dict[Variant, Pair], number: int, figures: Figures, seconds: float) -> None:
     """One measurement of each variant; another comes first than in the round before."""
     variants = measurement.variants
     first = number % len(variants)
     for variant in variants[first:] + variants[:first]:
-        figures[variant].append(measurement.take(pairs[variant]))
+        figures[variant].append(measurement.take(pairs[variant], seconds))
 
 
 def _about(rounds: int) -> str:

@@ -7,7 +7,8 @@ of ephaptic_grpc in their place, the reference would carry JSON that nobody read
 import asyncio
 import importlib
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,41 @@ def compile_stubs(folder: str) -> None:
 
 @asynccontextmanager
 async def server(stubs: str) -> AsyncIterator[Served]:
-    messages, services = _import(stubs)
+    messages, services = import_stubs(stubs)
+
+    ends: asyncio.Queue[float] = asyncio.Queue()
 
     class Chat(services.ChatServicer):  # type: ignore[misc, name-defined] # made at run time
         async def Reply(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
             return messages.Answer(text=request.text)
 
+        async def Ended(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+            return messages.Answer(text=str(await ends.get()))
+
         async def Tokens(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802
             for _ in range(request.count):
                 yield messages.Answer(text=request.text)
 
+        def TokensSync(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: ARG002, N802
+            for _ in range(request.count):
+                yield messages.Answer(text=request.text)
+
+        async def Breathing(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802
+            for _ in range(request.count):
+                yield messages.Answer(text=request.text)
+                await asyncio.sleep(0)
+
+        async def Paced(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802
+            for _ in range(request.count):
+                await asyncio.sleep(0.001)
+                yield messages.Answer(text=str(time.perf_counter()))
+
         async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802
-            yield messages.Answer(text=request.text)
-            await asyncio.Event().wait()
+            try:
+                yield messages.Answer(text=request.text)
+                await asyncio.Event().wait()
+            finally:
+                ends.put_nowait(time.perf_counter())
 
     grpc_server = grpc.aio.server()
     services.add_ChatServicer_to_server(Chat(), grpc_server)
@@ -56,24 +79,32 @@ async def server(stubs: str) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def client(stubs: str, address: str) -> AsyncIterator[Load]:
-    messages, services = _import(stubs)
+    messages, services = import_stubs(stubs)
     async with grpc.aio.insecure_channel(address) as channel:
         stub = services.ChatStub(channel)
 
-        async def reply() -> str:
-            answer = await stub.Reply(messages.Question(text=TEXT, count=1))
-            text: str = answer.text
-            return text
+        streams = {
+            "tokens": stub.Tokens,
+            "tokens_sync": stub.TokensSync,
+            "breathing": stub.Breathing,
+            "paced": stub.Paced,
+            "watch": stub.Watch,
+        }
+
+        async def text(method: Any) -> str:
+            answer: str = (await method(messages.Question(text=TEXT, count=1))).text
+            return answer
 
         yield Load(
             Calls(
-                reply=reply,
-                tokens=lambda count: stub.Tokens(messages.Question(text=TEXT, count=count)),
-                watch=lambda: stub.Watch(messages.Question(text=TEXT, count=1)),
+                reply=lambda: text(stub.Reply),
+                stream=lambda name, count: streams[name](messages.Question(text=TEXT, count=count)),
+                ended=lambda: text(stub.Ended),
             )
         )
 
 
-def _import(stubs: str) -> tuple[Any, Any]:
+def import_stubs(stubs: str) -> tuple[Any, Any]:
+    """The modules of messages and services that were written to a folder."""
     sys.path.insert(0, stubs)
     return importlib.import_module("bare_pb2"), importlib.import_module("bare_pb2_grpc")

@@ -1,18 +1,18 @@
 """What is measured, of which servers and clients, and what is to be reached."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from bench import bare, ours
 from bench.load import Work
-from bench.worker import LOOPS, MEMORY_IS_KNOWN, Role, Usage, Worker, cores
+from bench.peers import PEERS, python_of
+from bench.worker import LOOPS, MEMORY_IS_KNOWN, Worker, cores
 
-_SECONDS: Final = 0.4
-"""For one figure: with this the rounds that are asked for, 21, take about four minutes."""
-
-_OPEN_STREAMS: Final = 1000
+_OPEN_STREAMS: Final = 1_000
+_IDLE_STREAMS: Final = 5_000
+_MANY_FUNCTIONS: Final = 1_000
 
 
 class Variant(NamedTuple):
@@ -20,16 +20,20 @@ class Variant(NamedTuple):
 
     library: str
     loop: str
-    functions: int = 3
+    functions: int = 0
+    idle: int = 0
 
     def __str__(self) -> str:
-        return f"{self.library} on {self.loop}" + (f", {self.functions:,} functions" if self.functions > 3 else "")
+        text = f"{self.library.replace('_', '-')} on {self.loop}"
+        text += f", {self.functions:,} functions" if self.functions else ""
+        return text + (f", {self.idle:,} idle" if self.idle else "")
 
 
 BARE: Final = Variant("bare", "asyncio")
 OURS: Final = Variant("ours", "asyncio")
 OURS_UVLOOP: Final = Variant("ours", "uvloop")
-OURS_MANY: Final = Variant("ours", "asyncio", 1000)
+OURS_MANY: Final = Variant("ours", "asyncio", functions=_MANY_FUNCTIONS)
+OURS_BUSY: Final = Variant("ours", "asyncio", idle=_IDLE_STREAMS)
 
 
 class Pair(NamedTuple):
@@ -43,14 +47,20 @@ class Pair(NamedTuple):
 
 @contextmanager
 def started(variant: Variant, stubs: str) -> Iterator[Pair]:
-    """A server and its client, until the ``with`` block ends; ``stubs`` is the folder of the reference's."""
-    roles: tuple[Role, Role] = (bare.server, bare.client) if variant.library == "bare" else (ours.server, ours.client)
-    argument = stubs if variant.library == "bare" else variant.functions
+    """A server and its client, until the ``with`` block ends; ``stubs`` is the folder of those of ``bare.proto``."""
+    peer = variant.library in PEERS
+    module = f"bench.peers.{variant.library}" if peer else f"bench.{variant.library}"
+    python = python_of(variant.library) if peer else sys.executable
+    argument = variant.functions if variant.library == "ours" else stubs
     server_core, client_core = cores()
     with (
-        closing(Worker(server_core, variant.loop, roles[0], argument)) as server,
-        closing(Worker(client_core, variant.loop, roles[1], argument, server.ask("address"))) as client,
+        closing(Worker(python, server_core, variant.loop, f"{module}:server", argument)) as server,
+        closing(
+            Worker(python, client_core, variant.loop, f"{module}:client", argument, server.ask("address"))
+        ) as client,
     ):
+        if variant.idle:
+            client.ask("hold", variant.idle)
         yield Pair(variant, stubs, server, client)
 
 
@@ -63,11 +73,17 @@ class Figure(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A variant, what it is compared with, and the ratio to be reached."""
+    """A variant and what it is compared with.
+
+    Attributes:
+        goal: the ratio to be reached; more is better.
+        most: what the figure itself must not exceed.
+    """
 
     variant: Variant
     reference: Variant = BARE
     goal: float | None = None
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,71 +91,143 @@ class Measurement:
     """One thing that is measured.
 
     Attributes:
-        name: what ``--only`` calls it.
+        command: the subcommand that it is a part of.
         title: what it is, and its unit.
-        take: measures it once.
+        take: measures it once, in about so many seconds.
         comparisons: what is said about it.
         less_is_better: so of times and sizes.
+        peers: whether other libraries can be asked to do the same.
     """
 
-    name: str
+    command: str
     title: str
-    take: Callable[[Pair], Figure]
+    take: Callable[[Pair, float], Figure]
     comparisons: tuple[Comparison, ...]
     less_is_better: bool = False
+    peers: bool = False
 
     @property
     def variants(self) -> list[Variant]:
         return list(dict.fromkeys(variant for c in self.comparisons for variant in (c.reference, c.variant)))
 
 
-def measurements() -> list[Measurement]:
-    """All that this platform lets us measure."""
-    return [
+def measurements(*, peers: bool) -> list[Measurement]:
+    """All that this platform lets us measure.
+
+    Args:
+        peers: also what other libraries do, in place of all that they can't be asked to do.
+    """
+    known = [
         replace(each, comparisons=tuple(c for c in each.comparisons if c.variant.loop in LOOPS))
         for each in _MEASUREMENTS
         if MEMORY_IS_KNOWN or each.take is not _memory
     ]
+    return [replace(each, comparisons=_against_peers(each)) for each in known if each.peers] if peers else known
 
 
-def _load(command: str, *arguments: object) -> Callable[[Pair], Figure]:
+def _load(command: str, *arguments: object) -> Callable[[Pair, float], Figure]:
     """Let the client work for a while, and see what CPU both sides needed."""
 
-    def take(pair: Pair) -> Figure:
+    def take(pair: Pair, seconds: float) -> Figure:
         workers = (pair.server, pair.client)
-        before: list[Usage] = [worker.ask("usage") for worker in workers]
-        work: Work = pair.client.ask(command, *arguments, _SECONDS)
-        after: list[Usage] = [worker.ask("usage") for worker in workers]
-        server_cpu, client_cpu = ((b.cpu - a.cpu) / work.done * 1e6 for a, b in zip(before, after, strict=True))
-        return Figure(work.figure, server_cpu, client_cpu)
+        before = [worker.ask("usage")[0] for worker in workers]
+        work: Work = pair.client.ask(command, *arguments, seconds)
+        after = [worker.ask("usage")[0] for worker in workers]
+        done, figure = work
+        server_cpu, client_cpu = ((b - a) / done * 1e6 for a, b in zip(before, after, strict=True))
+        return Figure(figure, server_cpu, client_cpu)
 
     return take
 
 
-def _memory(pair: Pair) -> Figure:
+def _memory(pair: Pair, seconds: float) -> Figure:
     """Open streams on a server that is new: another would use memory that it has freed before."""
     with started(pair.variant, pair.stubs) as new:
-        new.client.ask("unary", 1, 0.05)
-        before: Usage = new.server.ask("usage")
+        new.client.ask("unary", 1, min(seconds, 0.05))
+        before: int = new.server.ask("usage")[1]
         new.client.ask("hold", _OPEN_STREAMS)
-        after: Usage = new.server.ask("usage")
-    return Figure((after.memory - before.memory) / _OPEN_STREAMS / 1024)
+        after: int = new.server.ask("usage")[1]
+    return Figure((after - before) / _OPEN_STREAMS / 1024)
 
 
-def _against_bare(asyncio: float | None = None, uvloop: float | None = None) -> tuple[Comparison, ...]:
-    return Comparison(OURS, goal=asyncio), Comparison(OURS_UVLOOP, goal=uvloop)
+def _against_bare(
+    asyncio: float | None = None, uvloop: float | None = None, most: float | None = None
+) -> tuple[Comparison, ...]:
+    return Comparison(OURS, goal=asyncio, most=most), Comparison(OURS_UVLOOP, goal=uvloop, most=most)
+
+
+def _against_peers(measurement: Measurement) -> tuple[Comparison, ...]:
+    goal = 1.0 if measurement.command == "stream" else None
+    ours = OURS_UVLOOP if "uvloop" in LOOPS else OURS
+    peers = (BARE, *(Variant(peer, ours.loop) for peer in PEERS))
+    return tuple(Comparison(ours, reference=peer, goal=goal) for peer in peers)
 
 
 _MEASUREMENTS: Final = (
-    Measurement("unary-1", "unary calls per second, 1 in flight", _load("unary", 1), _against_bare()),
     Measurement(
-        "unary-64",
-        "unary calls per second, 64 in flight",
-        _load("unary", 64),
-        (*_against_bare(asyncio=0.9, uvloop=1.0), Comparison(OURS_MANY, OURS, goal=0.95)),
+        "unary", "unary calls per second, 1 in flight", _load("unary", 1), _against_bare(0.9, 1.05), peers=True
     ),
-    Measurement("stream-1", "items per second, 1 stream", _load("stream", 1, 10_000), _against_bare(0.95, 0.95)),
-    Measurement("stream-50", "items per second, 50 streams", _load("stream", 50, 200), _against_bare()),
-    Measurement("first-item", "milliseconds to the first item", _load("first_item", 10), _against_bare(), True),
-    Measurement("memory", f"KiB per open stream, {_OPEN_STREAMS:,} open", _memory, _against_bare(), True),
+    Measurement(
+        "unary", "unary calls per second, 64 in flight", _load("unary", 64), _against_bare(0.9, 1.05), peers=True
+    ),
+    Measurement(
+        "stream",
+        "items per second, 1 stream",
+        _load("stream", "tokens", 1, 10_000),
+        _against_bare(25, 25),
+        peers=True,
+    ),
+    Measurement(
+        "stream",
+        "items per second, 1 stream that sleeps for 0 s between them",
+        _load("stream", "breathing", 1, 5_000),
+        _against_bare(3.5, 3.5),
+    ),
+    Measurement("stream", "items per second, 50 streams", _load("stream", "tokens", 50, 1_000), _against_bare(10, 10)),
+    Measurement(
+        "sync-stream",
+        "items per second, 1 stream of a synchronous generator",
+        _load("stream", "tokens_sync", 1, 10_000),
+        _against_bare(20, 20),
+    ),
+    Measurement(
+        "first-item",
+        "milliseconds to the first item",
+        _load("first_item", 10),
+        _against_bare(1 / 1.1, 1 / 1.1),
+        less_is_better=True,
+    ),
+    Measurement(
+        "first-item",
+        "milliseconds of delay, items 1 ms apart",
+        _load("delay"),
+        _against_bare(1 / 1.1, 1 / 1.1),
+        less_is_better=True,
+    ),
+    Measurement(
+        "cancel",
+        "milliseconds from cancel to clean-up",
+        _load("cancel"),
+        _against_bare(most=2),
+        less_is_better=True,
+    ),
+    Measurement(
+        "open-streams",
+        f"unary calls per second, 64 in flight, beside {_IDLE_STREAMS:,} idle streams",
+        _load("unary", 64),
+        (Comparison(OURS_BUSY, OURS, goal=0.8),),
+    ),
+    Measurement(
+        "functions",
+        f"unary calls per second, 64 in flight, of {_MANY_FUNCTIONS:,} functions",
+        _load("unary", 64),
+        (Comparison(OURS_MANY, OURS, goal=0.95),),
+    ),
+    Measurement(
+        "memory",
+        f"KiB per open stream, {_OPEN_STREAMS:,} open",
+        _memory,
+        _against_bare(most=28),
+        less_is_better=True,
+    ),
 )

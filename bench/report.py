@@ -11,14 +11,15 @@ Figures = dict[Variant, list[Figure]]
 """What one measurement gave, round by round."""
 
 LEGEND: Final = """\
-ratio  ours to bare: the median of the rounds. More is better, also of times and sizes: these are divided the other way
-       round. Bare is on asyncio. Ours with 1,000 functions is compared with ours that has 3, in place of bare.
+ratio  the second to the first: the median of the rounds. More is better, also of times and sizes: these are divided the
+       other way round.
 95%    the interval that holds this median 95 times of 100 or more, by order statistics of the rounds' ratios; five
        rounds or fewer can't say so much, and it is from their lowest to their highest.
-CPU    the server's: microseconds for each call, item or stream, medians; and bare's to ours, the steadier witness.
-met    whether the ratio reaches the goal; "~" where the goal lies within the interval."""
+CPU    the server's and the client's of the second: microseconds for each call, item or stream, medians; and the
+       server's of the first to it, the steadier witness.
+met    whether the ratio, or the figure itself, is what it has to be; "~" where the goal lies within the interval."""
 
-_WIDTHS: Final = (9, 9, 7, 14, 9, 8, 7, 7, 6)
+_WIDTHS: Final = (9, 10, 7, 16, 9, 8, 7, 7, 6)
 
 
 class Ratio(NamedTuple):
@@ -49,7 +50,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table(measured: Iterable[tuple[Measurement, Figures]]) -> str:
-    lines = [_columns("", "bare", "ours", "ratio", "95%", "CPU bare", "ours", "ratio", "goal", "met")]
+    lines = [_columns("", "first", "second", "ratio", "95%", "server", "client", "ratio", "goal", "met")]
     for measurement, figures in measured:
         lines += ["", measurement.title]
         lines += [
@@ -61,7 +62,7 @@ def table(measured: Iterable[tuple[Measurement, Figures]]) -> str:
 def as_json(measured: Iterable[tuple[Measurement, Figures]]) -> list[dict[str, Any]]:
     return [
         {
-            "name": measurement.name,
+            "command": measurement.command,
             "title": measurement.title,
             "rounds": {str(variant): [figure._asdict() for figure in rounds] for variant, rounds in figures.items()},
             "comparisons": [
@@ -69,6 +70,7 @@ def as_json(measured: Iterable[tuple[Measurement, Figures]]) -> list[dict[str, A
                     "variant": str(comparison.variant),
                     "reference": str(comparison.reference),
                     "goal": comparison.goal,
+                    "most": comparison.most,
                     "ratio": ratio(measurement, comparison, figures)._asdict(),
                 }
                 for comparison in measurement.comparisons
@@ -79,19 +81,25 @@ def as_json(measured: Iterable[tuple[Measurement, Figures]]) -> list[dict[str, A
 
 
 def _row(comparison: Comparison, found: Ratio, figures: Figures) -> str:
+    first, second = figures[comparison.reference], figures[comparison.variant]
+    values = [median(figure.value for figure in variant) for variant in (first, second)]
     goal, met = "", ""
     if comparison.goal is not None:
         goal = f"{comparison.goal:.2f}"
         met = "yes" if found.median >= comparison.goal else "no"
         met += " ~" if found.low < comparison.goal <= found.high else "  "
-    values = [median(figure.value for figure in figures[v]) for v in (comparison.reference, comparison.variant)]
-    cpu = [median(figure.server_cpu or 0 for figure in figures[v]) for v in (comparison.reference, comparison.variant)]
+    if comparison.most is not None:
+        goal = f"<= {comparison.most:g}"
+        met = "yes  " if values[1] <= comparison.most else "no  "
+    before = median(figure.server_cpu or 0 for figure in first)
+    server, client = (median(getattr(f, side) or 0 for f in second) for side in ("server_cpu", "client_cpu"))
+    cpu = (f"{server:.1f}", f"{client:.1f}", f"{before / server:.2f}") if server else ("", "", "")
     return _columns(
-        f"  {comparison.variant}",
+        f"  {comparison.variant} / {comparison.reference}",
         *map(_short, values),
         f"{found.median:.2f}",
         f"{found.low:.2f} to {found.high:.2f}",
-        *((f"{cpu[0]:.1f}", f"{cpu[1]:.1f}", f"{cpu[0] / cpu[1]:.2f}") if all(cpu) else ("", "", "")),
+        *cpu,
         goal,
         met,
     )
@@ -99,7 +107,7 @@ def _row(comparison: Comparison, found: Ratio, figures: Figures) -> str:
 
 def _columns(name: str, *rest: str) -> str:
     cells = (f"{text:>{width}}" for text, width in zip(rest, _WIDTHS, strict=True))
-    return f"{name:<34}{''.join(cells)}".rstrip()
+    return f"{name:<46}{''.join(cells)}".rstrip()
 
 
 def _short(value: float) -> str:

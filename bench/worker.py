@@ -1,17 +1,20 @@
 """A process on a core of its own, which does what it is told over a pipe."""
 
 import asyncio
+import importlib
 import mmap
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {"asyncio": asyncio.new_event_loop}
 with suppress(ImportError):  # there are platforms without a wheel
@@ -25,19 +28,13 @@ MEMORY_IS_KNOWN: Final = _STATM.exists()
 _ANSWER_SECONDS: Final = 60.0
 
 
-class Usage(NamedTuple):
-    """What a process uses: seconds of CPU until now, in all its threads, and bytes of memory."""
-
-    cpu: float
-    memory: int
-
-
 class Commands:
     """What a worker can be told: the methods of this class and of those below it."""
 
-    async def usage(self) -> Usage:
+    async def usage(self) -> tuple[float, int]:
+        """Seconds of CPU until now, in all threads, and bytes of memory."""
         pages = int(_STATM.read_text().split()[1]) if MEMORY_IS_KNOWN else 0
-        return Usage(time.process_time(), pages * mmap.PAGESIZE)
+        return time.process_time(), pages * mmap.PAGESIZE
 
 
 class Served(Commands):
@@ -51,19 +48,26 @@ class Served(Commands):
 
 
 Role = Callable[..., AbstractAsyncContextManager[Commands]]
-"""What a worker is; entered when its process starts."""
+"""What a worker is, by arguments that are text; entered when its process starts."""
 
 
 class Worker:
-    """A process that plays a role. It ends when it is closed, and when the process that started it ends, however."""
+    """A process that plays a role. It ends when it is closed, and when the process that started it ends, however.
 
-    def __init__(self, core: int | None, loop: str, role: Role, *arguments: object) -> None:
-        spawn = multiprocessing.get_context("spawn")  # grpc doesn't survive a fork
-        self._pipe, theirs = spawn.Pipe()
-        self._name = f"{role.__module__}.{role.__name__} on {loop}"
-        self._process = spawn.Process(target=_work, args=(theirs, loop, role, arguments), daemon=True)
+    Args:
+        python: the interpreter, of an environment that has what the role needs.
+        core: where it runs; None for anywhere.
+        loop: a name in ``LOOPS``.
+        role: where to find a ``Role``, such as ``bench.ours:server``.
+        arguments: of the role, as text.
+    """
+
+    def __init__(self, python: str, core: int | None, loop: str, role: str, *arguments: object) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._name = f"{role} on {loop}"
+        command = [python, "-m", "bench.worker", str(theirs.fileno()), loop, role, *map(str, arguments)]
         with _pinned(core):
-            self._process.start()
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603
         theirs.close()
 
     def ask(self, command: str, *arguments: object) -> Any:
@@ -85,7 +89,7 @@ class Worker:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.wait()
         self._pipe.close()
 
 
@@ -109,13 +113,16 @@ def _pinned(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _work(pipe: "Connection[Any, Any]", loop: str, role: Role, arguments: tuple[object, ...]) -> None:
+def _work(descriptor: str, loop: str, role: str, *arguments: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that closes this one
+    module, _, name = role.partition(":")
+    play: Role = getattr(importlib.import_module(module), name)
+    pipe: Connection[Any, Any] = Connection(int(descriptor))
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, suppress(EOFError, OSError):  # until the pipe is closed
-        runner.run(_obey(pipe, role, arguments))
+        runner.run(_obey(pipe, play, arguments))
 
 
-async def _obey(pipe: "Connection[Any, Any]", role: Role, arguments: tuple[object, ...]) -> None:
+async def _obey(pipe: "Connection[Any, Any]", role: Role, arguments: tuple[str, ...]) -> None:
     async with role(*arguments) as commands:
         while True:
             command, values = await asyncio.to_thread(pipe.recv)
@@ -124,3 +131,7 @@ async def _obey(pipe: "Connection[Any, Any]", role: Role, arguments: tuple[objec
             except Exception:
                 answer, failure = None, traceback.format_exc()
             pipe.send((answer, failure))
+
+
+if __name__ == "__main__":
+    _work(*sys.argv[1:])
