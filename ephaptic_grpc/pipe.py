@@ -267,11 +267,11 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
     def run(items: Any) -> None:
         put = pipe.put_from_thread
         for item in items:
-            if pipe.closed:
-                return
             if not put(dump(item)):
                 loop.call_soon_threadsafe(pipe.when_taken, room.release)
                 room.acquire()
+            if pipe.closed:
+                return
 
     def run_and_close() -> None:
         if not begun.acquire(blocking=False):

@@ -134,6 +134,21 @@ async def test_stopping_before_anything_has_begun(start_counting, pipe):
     assert state["closed"] == (state["produced"] > 0)
 
 
+async def test_a_generator_that_waits_for_its_writer_is_closed_without_another_step(start_counting, pipe):
+    start, state = start_counting
+    pipe, reader = pipe(), Reader()
+    stop = start(pipe)
+    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    produced = await settled(lambda: state["produced"])
+    assert produced > 1
+    pipe.closed = True
+    stop()
+    await asyncio.wait_for(pipe.wait_for_end(), 5)
+    assert (state["produced"], state["closed"]) == (produced, True)
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
+
+
 @pytest.mark.parametrize("delay", [0, 0.0001, 0.001, 0.005])
 async def test_stopping_at_any_moment(start_counting, pipe, delay):
     start, state = start_counting
