@@ -50,7 +50,9 @@ class _Generator(GenerateJsonSchema):
         return {**made, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
-        return {**super().enum_schema(schema), ENUM_NAMES: [member.name for member in schema["members"]]}
+        members = list(dict.fromkeys(schema["members"]))  # a second name of the same member comes as that member again
+        made = super().enum_schema({**schema, "members": members})
+        return {**made, ENUM_NAMES: [member.name for member in members]}
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         default = super().get_default_value(schema)

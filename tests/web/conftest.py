@@ -28,7 +28,10 @@ FIREFOX = "/usr/bin/firefox-esr"
 
 
 def pytest_collection_modifyitems(items):
-    """Envoy and browsers are the same whatever the lowest dependencies are."""
+    """Envoy and browsers are the same whatever the lowest dependencies are. They come last: as long as Playwright is
+    there, the main thread has an event loop that runs, and no asynchronous test can have another.
+    """
+    items.sort(key=lambda item: HERE in item.path.parents)
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.once)
