@@ -95,8 +95,13 @@ class _Functions:
                 yield from under(path, self._rest(parameter, now.rest.get(parameter.kind)))
                 continue
             other = now.match(parameter, was)
-            if other is None:
-                yield from under(path, _gone(parameter, was, now))
+            renamed = None if other is not None else _renamed(parameter, was, now)
+            if renamed is not None:
+                kept.add(_key(renamed))
+                yield rules.RENAMED.found(Side.ARGUMENT, path, new=_key(renamed))
+                yield from under(path, self._kept(parameter, renamed, was, now))
+            elif other is None:
+                yield rules.GONE.found(Side.ARGUMENT, path)
             elif other.kind in STARS:
                 yield from under(path, self._swallowed(parameter, other, was))
             else:
@@ -164,9 +169,9 @@ class _Signature:
         """Whether a call with a JSON array can give a parameter."""
         return parameter.kind in _BY_POSITION and not self._needs_name
 
-    def named(self, key: str) -> Parameter | None:
-        """The parameter of a name, however it can be given."""
-        return self._keys.get(key)
+    def knows(self, key: str) -> bool:
+        """Whether there is a parameter of a name, however it can be given."""
+        return key in self._keys
 
     def match(self, parameter: Parameter, was: "_Signature") -> Parameter | None:
         """What takes the argument that was for a parameter of an older signature; None where it is refused."""
@@ -176,13 +181,11 @@ class _Signature:
         return self.positions[index] if index < len(self.positions) else self.rest.get(Kind.VAR_POSITIONAL)
 
 
-def _gone(parameter: Parameter, was: _Signature, now: _Signature) -> list[Difference]:
-    """A parameter whose arguments are refused: renamed, where one that is new stands in its place."""
-    if was.takes_by_position(parameter):
-        other = dict(enumerate(now.positions)).get(was.positions.index(parameter))
-        if other is not None and was.named(_key(other)) is None:
-            return [rules.RENAMED.found(Side.ARGUMENT, new=_key(other))]
-    return [rules.GONE.found(Side.ARGUMENT)]
+def _renamed(parameter: Parameter, was: _Signature, now: _Signature) -> Parameter | None:
+    """The new parameter in the place of one whose name is gone."""
+    index = was.positions.index(parameter) if was.takes_by_position(parameter) else len(now.positions)
+    other = now.positions[index] if index < len(now.positions) else None
+    return None if other is None or was.knows(_key(other)) else other
 
 
 def _key(parameter: Parameter) -> str:
