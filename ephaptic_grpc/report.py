@@ -12,6 +12,7 @@ from ephaptic_grpc.evolution import Finding
 
 _COLOURS: Final = {Severity.BREAKING: "red", Severity.UNCLEAR: "yellow", Severity.COMPATIBLE: "green"}
 _MARGIN: Final = " " * 12
+_NARROWEST: Final = 40
 _MOST_PLACES: Final = 4
 """Of one sentence: a model that every function takes would fill the screen."""
 
@@ -22,9 +23,10 @@ def report(service: str, findings: Sequence[Finding], *, width: int, colour: boo
     Args:
         service: its full name.
         findings: the worst first.
-        width: in characters.
+        width: in characters; a narrower one than 40 is taken for 40.
         colour: whether to mark severities and places with the codes of a terminal.
     """
+    width = max(width, _NARROWEST)
 
     def styled(text: str, foreground: str | None = None) -> str:
         return typer.style(text, fg=foreground, bold=True) if colour else text
