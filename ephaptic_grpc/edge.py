@@ -1,15 +1,13 @@
-"""What the edges share: the calls in flight, what a message asks, and what a failure tells its caller."""
+"""What the edges share: what they serve, the calls in flight, and what a failure tells its caller."""
 
 import asyncio
 from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
-import grpc
-
 from ephaptic_grpc.call import Call
 from ephaptic_grpc.contract import fingerprint
-from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, status_of
-from ephaptic_grpc.payload import CONTRACT_KEY, MalformedPayloadError, unpack
+from ephaptic_grpc.errors import BadArgumentsError, Status, status_of
+from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
 
@@ -66,18 +64,6 @@ def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"a server has one service of a name: {', '.join(names)}")
     return services
-
-
-def arguments(message: bytes) -> bytes:
-    """The JSON of the arguments in a request message.
-
-    Raises:
-        ServiceError: INVALID_ARGUMENT, the message is none.
-    """
-    try:
-        return unpack(message)
-    except MalformedPayloadError as error:
-        raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
 
 
 def failure(error: BaseException, call: Call) -> Status:

@@ -19,10 +19,10 @@ import grpc
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
-from ephaptic_grpc.edge import Calls, arguments, failure, served
+from ephaptic_grpc.edge import Calls, failure, served
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
-from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, pack
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
