@@ -115,20 +115,23 @@ def serve(
     ] = None,
     origin: Origins = None,
     header: Headers = None,
+    without_envoy: Annotated[
+        bool, typer.Option("--without-envoy", help="With --web: no Envoy, but uvicorn in this process.")
+    ] = False,
 ) -> None:
     """Serve what modules expose.
 
     A module alone serves every service that is found in it: ephaptic-grpc serve chat
     """
-    if web is None and (static or origin or header):
-        _fail("--static, --origin and --header are for --web", _MISUSED)
+    if web is None and (static or origin or header or without_envoy):
+        _fail("--static, --origin, --header and --without-envoy are for --web", _MISUSED)
     serving = Serving(
         host=host,
         port=port,
         grace=_RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
         loop=loop,
         reflection=is_loopback(host) if reflection is None else reflection,
-        web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ())),
+        web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ()), without_envoy),
     )
     if not reload:
         _serve(modules, serving)

@@ -72,6 +72,7 @@ class Request(Protocol):
         Raises:
             ServiceError: it is too large, or malformed.
         """
+        ...
 
     def arguments(self) -> bytes:
         """The JSON of the arguments, when all has come.
@@ -79,6 +80,7 @@ class Request(Protocol):
         Raises:
             ServiceError: INVALID_ARGUMENT, the body is no request.
         """
+        ...
 
 
 class Face(Protocol):
@@ -96,21 +98,27 @@ class Face(Protocol):
 
     def request(self, most: int) -> Request:
         """What reads a body, whose message has so many bytes at most."""
+        ...
 
     def delivery(self, metadata: Metadata) -> Delivery:
         """How the items of a stream are wanted."""
+        ...
 
     def value(self, json: bytes) -> Answer:
         """The answer of a function that gives one value."""
+        ...
 
     def items(self, *json: bytes) -> bytes:
         """Items of a stream; an empty one breaks its silence."""
+        ...
 
     def failed(self, status: Status) -> Answer:
         """The answer of a call that failed before its first item."""
+        ...
 
     def broken(self, status: Status) -> bytes:
         """What ends the body of a stream that failed later."""
+        ...
 
 
 class GrpcWeb:
