@@ -10,10 +10,12 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from ephaptic_grpc.codegen.openapi import with_services
+from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
@@ -26,9 +28,12 @@ from ephaptic_grpc.threads import Threads
 try:
     from starlette.middleware.cors import CORSMiddleware
     from starlette.responses import PlainTextResponse
-    from starlette.routing import Route, Router
+    from starlette.routing import Mount, Route, Router
 except ImportError:
     raise ImportError("ephaptic_grpc.asgi needs Starlette: pip install 'ephaptic-grpc[asgi]'") from None
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 logger = logging.getLogger("ephaptic_grpc")
 
@@ -50,6 +55,7 @@ def web_app(
     origins: Iterable[str] = (),
     headers: Iterable[str] = (),
     limits: Limits = Limits(),  # noqa: B008  it is frozen
+    include_in_docs: "FastAPI | None" = None,
 ) -> "WebApp":
     """An ASGI app in which browsers, and whatever speaks HTTP, call functions: at ``POST /<service>/<Function>``.
 
@@ -59,12 +65,17 @@ def web_app(
             any other is refused before a function runs.
         headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
         limits: what it allows.
+        include_in_docs: the FastAPI app whose ``/docs`` and ``/openapi.json`` describe the functions as well, once this
+            is mounted in it.
 
     Raises:
         TypeError, ValueError: what is no service, two of one name, an origin or a header that is none.
         ExposeError: an annotation of an exposed function names something that is not defined.
     """
-    return WebApp(served(services), tuple(origins), tuple(headers), limits)
+    app = WebApp(served(services), tuple(origins), tuple(headers), limits)
+    if include_in_docs is not None:
+        _include(app, include_in_docs)
+    return app
 
 
 class WebApp:
@@ -156,6 +167,23 @@ class WebApp:
             await _answer(face.failed(_TOO_MANY), send)
         else:
             await Exchange(endpoint, face, scope, receive, send).run(timeout)
+
+
+def _include(app: WebApp, parent: "FastAPI") -> None:
+    """Describe an app's functions in the OpenAPI document of the FastAPI app that it is mounted in."""
+    own = parent.openapi  # FastAPI's own documentation says to replace it
+    contracts = [Contract.of(service) for service in app.services if service.exposes_anything]
+    last: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal last
+        document = own()  # FastAPI makes it once, and again when it has more routes
+        if last is None or last[0] is not document:
+            mounted = next((route for route in parent.routes if isinstance(route, Mount) and route.app is app), None)
+            last = document, document if mounted is None else with_services(document, contracts, mounted.path)
+        return last[1]
+
+    parent.openapi = openapi  # type: ignore[method-assign]
 
 
 class _Calling:

@@ -19,6 +19,7 @@ from pydantic_core import from_json, to_json
 
 from ephaptic_grpc.codegen.contract_json import contract_json
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
+from ephaptic_grpc.codegen.openapi import is_openapi, openapi_json
 from ephaptic_grpc.codegen.proto import described, proto_files
 from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
@@ -45,7 +46,10 @@ _EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {
     ".ts": typescript_module,
     ".json": contract_json,
 }
-_ENDINGS: Final = ".py makes a Python module, .ts a TypeScript one, .json shows the contract"
+_ENDINGS: Final = (
+    ".py makes a Python module, .ts a TypeScript one, openapi.json or .openapi.json an OpenAPI document, and any other "
+    ".json shows the contract"
+)
 
 app = typer.Typer(
     name="ephaptic-grpc",
@@ -325,8 +329,13 @@ def _with_web_port(arguments: list[str]) -> list[str]:
 
 
 def _generate(source: str, output: Path, service: str | None, *, check: bool = False) -> None:
-    text = _EMITTERS[output.suffix](contract_of(source, service))
+    text = _emitter(output)(contract_of(source, service))
     _save({output: text.encode()}, f"generate {source} -o {output}", check=check)
+
+
+def _emitter(output: Path) -> Callable[[Contract], str]:
+    """What writes a file of that name."""
+    return openapi_json if is_openapi(output.name) else _EMITTERS[output.suffix]
 
 
 def _generate_again(source: str, output: Path, service: str | None) -> None:
