@@ -150,8 +150,9 @@ def test_a_worker(page, url):
     assert page.evaluate("url => ours.worker(url)", url) == [0, 1, 2]
 
 
-def test_firefox(origin, tls_url, served):
-    told = json.loads(node("node", "firefox.mjs", FIREFOX, origin, tls_url))
+@pytest.mark.parametrize(("url", "streams"), [("tls", 20), ("without", 6)], indirect=["url"])
+def test_firefox(origin, url, serves, streams):
+    told = json.loads(node("node", "firefox.mjs", FIREFOX, origin, url, str(streams)))
     assert told["version"].startswith("firefox/")
     assert told["add"]["items"] == [5]
     assert told["count"]["items"] == [*range(5)]
@@ -160,9 +161,9 @@ def test_firefox(origin, tls_url, served):
     assert told["failing"]["error"]["code"] == "ABORTED"
     assert told["fish"]["error"]["details"] == [{"item": "fish"}]
     assert told["deadline"]["error"]["code"] == "DEADLINE_EXCEEDED"
-    assert told["many"] == 20
-    assert ended_at(served, "firefox")
-    assert ended_at(served, "firefox stop")
+    assert told["many"] == streams
+    assert ended_at(serves, "firefox")
+    assert ended_at(serves, "firefox stop")
 
 
 def test_a_large_stream_arrives_whole(page, url):
