@@ -13,6 +13,7 @@ from bench.worker import LOOPS, MEMORY_IS_KNOWN, Worker, cores
 _OPEN_STREAMS: Final = 1_000
 _IDLE_STREAMS: Final = 5_000
 _MANY_FUNCTIONS: Final = 1_000
+_HTTP_PEERS: Final = ("connectrpc", "sonora", "fastapi")
 
 
 class Variant(NamedTuple):
@@ -33,6 +34,8 @@ BARE: Final = Variant("bare", "asyncio")
 OURS: Final = Variant("ours", "asyncio")
 OURS_UVLOOP: Final = Variant("ours", "uvloop")
 OURS_MANY: Final = Variant("ours", "asyncio", functions=_MANY_FUNCTIONS)
+OVER_HTTP: Final = Variant("over_http", "uvloop" if "uvloop" in LOOPS else "asyncio")
+NODE: Final = OVER_HTTP._replace(library="node")
 OURS_BUSY: Final = Variant("ours", "asyncio", idle=_IDLE_STREAMS)
 
 
@@ -51,7 +54,7 @@ def started(variant: Variant, stubs: str) -> Iterator[Pair]:
     peer = variant.library in PEERS
     module = f"bench.peers.{variant.library}" if peer else f"bench.{variant.library}"
     python = python_of(variant.library) if peer else sys.executable
-    argument = variant.functions if variant.library == "ours" else stubs
+    argument = stubs if peer or variant.library == "bare" else variant.functions
     server_core, client_core = cores()
     with (
         closing(Worker(python, server_core, variant.loop, f"{module}:server", argument)) as server,
@@ -156,7 +159,16 @@ def _against_bare(
     return Comparison(OURS, goal=asyncio, most=most), Comparison(OURS_UVLOOP, goal=uvloop, most=most)
 
 
+def _against_grpc() -> tuple[Comparison, ...]:
+    ours = OURS._replace(loop=OVER_HTTP.loop)
+    return Comparison(OVER_HTTP, ours), Comparison(NODE, ours)
+
+
 def _against_peers(measurement: Measurement) -> tuple[Comparison, ...]:
+    if measurement.command == "http":
+        least = 5.0 if "items" in measurement.title else 1.0
+        others = [Variant(peer, OVER_HTTP.loop) for peer in _HTTP_PEERS]
+        return tuple(Comparison(mine, other, least) for mine in (OVER_HTTP, NODE) for other in others)
     goal = 1.0 if measurement.command == "stream" else None
     ours = OURS_UVLOOP if "uvloop" in LOOPS else OURS
     peers = (BARE, *(Variant(peer, ours.loop) for peer in PEERS))
@@ -210,6 +222,19 @@ _MEASUREMENTS: Final = (
         _load("cancel"),
         _against_bare(most=2),
         less_is_better=True,
+    ),
+    Measurement(
+        "http", "unary calls per second over HTTP, 1 in flight", _load("unary", 1), _against_grpc(), peers=True
+    ),
+    Measurement(
+        "http", "unary calls per second over HTTP, 64 in flight", _load("unary", 64), _against_grpc(), peers=True
+    ),
+    Measurement(
+        "http",
+        "items per second over HTTP, 1 stream",
+        _load("stream", "tokens", 1, 10_000),
+        _against_grpc(),
+        peers=True,
     ),
     Measurement(
         "open-streams",

@@ -1,6 +1,5 @@
 """A real uvicorn in a thread, on a free port, for the tests of what goes over HTTP."""
 
-import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,13 +18,7 @@ def serving_http(app: Any, **options: Any) -> Iterator[str]:
         listener.listen()
         config = uvicorn.Config(app, **{"log_level": "warning", "timeout_graceful_shutdown": 1, **options})
         server = uvicorn.Server(config)
-        loop = config.get_loop_factory() or asyncio.new_event_loop
-
-        def serve() -> None:
-            with asyncio.Runner(loop_factory=loop) as runner:
-                runner.run(server.serve(sockets=[listener]))
-
-        thread = threading.Thread(target=serve, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             eventually_sync(lambda: server.started)
