@@ -101,9 +101,10 @@ class WebApp:
             for procedure in service.procedures.values()
         }
         # One route, and one look-up by the exact path: Starlette tries routes one after the other.
-        router = Router([Route("/{service}/{function}", _Calling(self), methods=["POST"])], redirect_slashes=False)
-        self._app: Final = CORSMiddleware(
-            router,
+        route = Route("/{service}/{function}", _Calling(self), methods=["POST"])
+        self._router: Final = Router([route], redirect_slashes=False)
+        self._for_pages: Final = CORSMiddleware(
+            self._router,
             allow_origins=origins,
             allow_methods=("POST",),
             allow_headers=(*ALLOWED_HEADERS, *headers),
@@ -112,7 +113,10 @@ class WebApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+            await self._for_pages(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
 
     async def stop(self, grace: float = 0.0) -> None:
         """Take no new calls, let those in flight finish for ``grace`` seconds, cancel the others, and wait for their

@@ -77,20 +77,27 @@ class Frames:
             MalformedFrameError: not base64, in text mode.
             FrameTooLargeError: a frame is larger than is allowed.
         """
-        held = self._data
-        held += self._decoded(data) if self._text else data
+        if self._text:
+            data = self._decoded(data)
+        held: bytes | bytearray = data
+        if self._data:  # seldom: nearly every request comes in one piece
+            self._data += data
+            held = self._data
         frames: list[Frame] = []
-        at = 0
-        while len(held) - at >= _HEAD:
+        at, have = 0, len(held)
+        while have - at >= _HEAD:
             size = int.from_bytes(held[at + 1 : at + _HEAD])
             if size > self._most:
                 raise FrameTooLargeError(f"a message of {size} bytes is more than the {self._most} that are allowed")
             end = at + _HEAD + size
-            if len(held) < end:
+            if have < end:
                 break
             frames.append(Frame(held[at], bytes(held[at + _HEAD : end])))
             at = end
-        del held[:at]
+        if held is self._data:
+            del self._data[:at]
+        else:
+            self._data += held[at:]
         return frames
 
     def _decoded(self, data: bytes) -> bytes:
