@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from bench.load import Work
+from bench.node import NODE_IS_THERE
 from bench.peers import PEERS, python_of
 from bench.worker import LOOPS, MEMORY_IS_KNOWN, Worker, cores
 
@@ -121,11 +122,17 @@ def measurements(*, peers: bool) -> list[Measurement]:
         peers: also what other libraries do, in place of all that they can't be asked to do.
     """
     known = [
-        replace(each, comparisons=tuple(c for c in each.comparisons if c.variant.loop in LOOPS))
+        replace(
+            each, comparisons=tuple(c for c in each.comparisons if c.variant.loop in LOOPS and _is_there(c.variant))
+        )
         for each in _MEASUREMENTS
         if MEMORY_IS_KNOWN or each.take is not _memory
     ]
     return [replace(each, comparisons=_against_peers(each)) for each in known if each.peers] if peers else known
+
+
+def _is_there(variant: Variant) -> bool:
+    return variant.library != "node" or NODE_IS_THERE
 
 
 def _load(command: str, *arguments: object) -> Callable[[Pair, float], Figure]:
@@ -168,7 +175,8 @@ def _against_peers(measurement: Measurement) -> tuple[Comparison, ...]:
     if measurement.command == "http":
         least = 5.0 if "items" in measurement.title else 1.0
         others = [Variant(peer, OVER_HTTP.loop) for peer in _HTTP_PEERS]
-        return tuple(Comparison(mine, other, least) for mine in (OVER_HTTP, NODE) for other in others)
+        edges = filter(_is_there, (OVER_HTTP, NODE))
+        return tuple(Comparison(edge, other, least) for edge in edges for other in others)
     goal = 1.0 if measurement.command == "stream" else None
     ours = OURS_UVLOOP if "uvloop" in LOOPS else OURS
     peers = (BARE, *(Variant(peer, ours.loop) for peer in PEERS))

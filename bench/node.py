@@ -20,6 +20,9 @@ from ephaptic_grpc.contract import Contract
 _HERE: Final = Path(__file__).parent
 _ESBUILD: Final = _HERE.parent / "tests" / "web" / "node_modules" / ".bin" / "esbuild"
 
+NODE_IS_THERE: Final = shutil.which("node") is not None and _ESBUILD.exists()
+"""Node, and what ``scripts/setup --web`` installs to bundle the client."""
+
 
 class NodeLoad(Commands):
     """What Node can be told: it counts by itself, as ``Load`` does."""
@@ -52,8 +55,8 @@ class NodeLoad(Commands):
 @asynccontextmanager
 async def client(functions: str, address: str) -> AsyncIterator[NodeLoad]:
     node = shutil.which("node")
-    if node is None or not _ESBUILD.exists():
-        raise RuntimeError("the generated client needs Node, and what scripts/setup --web installs")
+    if node is None:
+        raise RuntimeError("there is no Node")
     with tempfile.TemporaryDirectory() as folder:
         generated, program = Path(folder) / "client.ts", Path(folder) / "program.mjs"
         generated.write_text(typescript_module(Contract.of(service(int(functions)))))

@@ -14,7 +14,7 @@ import grpc
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call, leave_call
 from ephaptic_grpc.edge import Calls, failure
-from ephaptic_grpc.errors import Status
+from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.faces import Answer, Face
 from ephaptic_grpc.grpc_web import metadata, timeout_seconds
 from ephaptic_grpc.limits import Limits
@@ -169,7 +169,10 @@ class Exchange:
                 self._over = True
                 await self._answer(self._told(_CANCELLED))
                 raise error
-        status = failure(error, call)  # which logs what nobody meant, also where nobody is left to be told
+        try:
+            status = failure(error, call)  # which logs what nobody meant, also where nobody is left to be told
+        except ServiceError as refused:  # metadata that can't be read
+            status = failure(refused, call)
         return None if self._over else self._told(status)
 
     def _told(self, status: Status) -> Answer | bytes:

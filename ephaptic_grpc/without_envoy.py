@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import uvicorn
 from starlette.responses import FileResponse, PlainTextResponse
@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, PlainTextResponse
 from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.codegen.envoy import StaticFile
 from ephaptic_grpc.exchange import Receive, Scope, Send
-from ephaptic_grpc.server import host_port
+from ephaptic_grpc.server import host_port, is_loopback
 from ephaptic_grpc.service import Service
 
 
@@ -63,6 +63,7 @@ class WebServer:
         files: Mapping[str, StaticFile] | None = None,
     ) -> None:
         self._rpc: Final = web_app(*services, origins=origins, headers=headers)
+        self._origins: Final = frozenset(origins)
         self._files: Final = {unquote(path): file for path, file in (files or {}).items()}
         self._host: Final = host
         self._port = port
@@ -108,6 +109,10 @@ class WebServer:
             await self._serving
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if is_loopback(self._host) and self._is_foreign(scope):
+            text = "pages of this origin may not call: name it with --origin"
+            await PlainTextResponse(text, 403)(scope, receive, send)
+            return
         if not self._files or scope["method"] not in ("GET", "HEAD"):
             await self._rpc(scope, receive, send)
             return
@@ -116,3 +121,17 @@ class WebServer:
             await PlainTextResponse("there is no such file", 404)(scope, receive, send)
         else:
             await FileResponse(file.path, headers={"content-type": file.content_type})(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        """Whether a page calls that is not of this machine, whatever the header ``Host`` says: any site can let its own
+        name mean 127.0.0.1.
+        """
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        return any(origin not in self._origins and not is_loopback(_host_of(origin)) for origin in origins)
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""

@@ -181,6 +181,22 @@ def test_without_an_envoy_uvicorn_takes_its_place_and_that_is_said(folder):
             assert process.wait(15) == 0
 
 
+def test_a_name_that_means_this_machine_is_no_origin_of_its_own(folder):
+    """A page of another site whose name has come to mean 127.0.0.1."""
+    with serving("shop", folder, "--without-envoy", "--origin", "https://app.example.com", cwd=folder) as served:
+        url = f"{served.web}/shop.v1.ShopService/Nothing"
+        port = served.web.rpartition(":")[2]
+        known = ["https://app.example.com", served.web, None]
+        for origin in (*known, f"http://evil.example.com:{port}", "null", "http://[x"):
+            headers = {"content-type": "application/json", "host": f"evil.example.com:{port}"}
+            if origin == served.web:
+                headers["host"] = f"127.0.0.1:{port}"
+            if origin:
+                headers["origin"] = origin
+            status = get(urllib.request.Request(url, b"[]", headers))[0]
+            assert status == (404 if origin in known else 403), origin
+
+
 def test_pages_in_folders_have_the_folders_paths(folder):
     (folder / "page/about us").mkdir()
     (folder / "page/about us/index.html").write_text("")

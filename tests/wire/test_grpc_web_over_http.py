@@ -185,6 +185,8 @@ def test_metadata(caller):
     assert caller.call("Header", ["trace-bin"], trace_bin="AP8")[0] == [[str(b"\0\xff")]]
     assert caller.call("Header", ["grpc-timeout"], grpc_timeout="9S")[0] == [[]]
     assert caller.call("Header", ["x"], trace_bin="~")[1]["grpc-status"] == "3"
+    assert caller.call("Add", ["x"], trace_bin="~")[1]["grpc-status"] == "3"
+    assert caller.call("Count", [1], trace_bin="~")[1]["grpc-status"] == "3"
     with caller.stream("Quiet", ["kind"], ephaptic_kind="?") as answer:
         assert answer.headers["ephaptic-kind"] == "stream"
     assert "ephaptic-kind" not in caller.post("Add", frame(pack(b"[1]")), ephaptic_kind="?").headers
