@@ -175,6 +175,8 @@ class WebApp:
 
 def _include(app: WebApp, parent: "FastAPI") -> None:
     """Describe an app's functions in the OpenAPI document of the FastAPI app that it is mounted in."""
+    if not callable(getattr(parent, "openapi", None)):
+        raise TypeError(f"include_in_docs takes the FastAPI app that this is mounted in, not {parent!r}")
     own = parent.openapi  # FastAPI's own documentation says to replace it
     contracts = [Contract.of(service) for service in app.services if service.exposes_anything]
     last: tuple[dict[str, Any], dict[str, Any]] | None = None

@@ -199,8 +199,8 @@ class Exchange:
         self.interrupt(None)
 
     async def _begin(self, *more: tuple[bytes, bytes]) -> None:
-        self._began = True
         await self._send({"type": "http.response.start", "status": 200, "headers": [*self._face.head, *more]})
+        self._began = True  # not before: who is interrupted while it waits for room has sent nothing
 
     async def _write(self, *items: bytes) -> None:
         try:

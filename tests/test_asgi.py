@@ -43,6 +43,8 @@ def test_what_is_no_service_is_refused():
         web_app(place)
     with pytest.raises(ValueError, match="one service of a name"):
         web_app(shop, shop)
+    with pytest.raises(TypeError, match="include_in_docs takes the FastAPI app"):
+        web_app(shop, include_in_docs=True)
 
 
 @pytest.mark.anyio

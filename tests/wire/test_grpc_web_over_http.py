@@ -4,7 +4,6 @@ import json
 import socket
 from base64 import b64decode, b64encode
 
-import grpc
 import httpx
 import pytest
 from google.rpc.status_pb2 import Status
@@ -214,9 +213,3 @@ def test_who_leaves_in_the_middle_of_a_request_calls_nothing(url):
         client.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body[:-1])
     assert httpx.post(f"{url}/http.v1.HttpService/Add", json=[1]).json() == 2
     assert "half began" not in events
-
-
-def test_every_code_has_its_http_status():
-    from ephaptic_grpc.faces import HTTP_STATUSES
-
-    assert HTTP_STATUSES.keys() == {*grpc.StatusCode} - {grpc.StatusCode.OK}
