@@ -16,6 +16,7 @@ import grpc
 
 from bench.bare import compile_stubs
 from bench.chart import chart
+from bench.contract import contract_costs, contract_table, save
 from bench.measurements import Measurement, Pair, Variant, measurements, started
 from bench.report import LEGEND, Figures, as_json, table
 from bench.worker import cores
@@ -39,13 +40,22 @@ _COMMANDS: Final = {
     "open-streams": "calls beside thousands of idle streams",
     "functions": "calls where a thousand functions are exposed",
     "memory": "what an open stream takes",
+    "web": "what Envoy costs, and the TypeScript runtime against others, where npm's packages are installed",
 }
+
+_CONTRACT: Final = "CPU time to start a server and to generate clients, with 10, 100 and 1,000 functions"
 
 Measured = list[tuple[Measurement, Figures]]
 
 
 def main() -> None:
     options = _options()
+    if options.command == "contract":
+        costs = contract_costs(options.rounds, _say)
+        print(contract_table(costs))
+        if options.json:
+            save(costs, options.json)
+        return
     known = measurements(peers=options.peers)
     chosen = [measurement for measurement in known if options.command in ("all", measurement.command)]
     if not chosen:
@@ -72,6 +82,10 @@ def _options() -> argparse.Namespace:
         command.add_argument("--seconds", type=float, default=0.4, help="for one figure; 0.4 by default")
         command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of every round")
         command.add_argument("--chart", type=Path, metavar="FILE", help="also draw the ratios, as SVG")
+    costs = commands.add_parser("contract", help=_CONTRACT, description=_CONTRACT)
+    costs.add_argument("--rounds", type=int, default=5, help="after one to warm up; 5 by default")
+    costs.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of every round")
+    costs.set_defaults(seconds=1.0)
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds must be at least 1, and --seconds more than 0")

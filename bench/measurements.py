@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from bench.load import Work
 from bench.node import NODE_IS_THERE
 from bench.peers import PEERS, python_of
+from bench.web import PACKAGES
 from bench.worker import LOOPS, MEMORY_IS_KNOWN, Worker, cores
 
 _OPEN_STREAMS: Final = 1_000
@@ -38,6 +39,18 @@ OURS_MANY: Final = Variant("ours", "asyncio", functions=_MANY_FUNCTIONS)
 OVER_HTTP: Final = Variant("over_http", "uvloop" if "uvloop" in LOOPS else "asyncio")
 NODE: Final = OVER_HTTP._replace(library="node")
 OURS_BUSY: Final = Variant("ours", "asyncio", idle=_IDLE_STREAMS)
+ENVOY: Final = Variant("envoy", "asyncio")
+RUNTIME: Final = Variant("runtime", "asyncio")
+CONNECT_WEB: Final = Variant("connect_web", "asyncio")
+GRPC_WEB: Final = Variant("grpc_web", "asyncio")
+
+_ROLES: Final = {
+    "envoy": ("bench.web:server", "bench.ours:client"),
+    "runtime": ("bench.web:server", "bench.web:runtime"),
+    "connect_web": ("bench.web:server", "bench.web:connect_web"),
+    "grpc_web": ("bench.web:server", "bench.web:grpc_web"),
+}
+"""The servers and the clients of variants that are not in a module of their own."""
 
 
 class Pair(NamedTuple):
@@ -55,13 +68,12 @@ def started(variant: Variant, stubs: str) -> Iterator[Pair]:
     peer = variant.library in PEERS
     module = f"bench.peers.{variant.library}" if peer else f"bench.{variant.library}"
     python = python_of(variant.library) if peer else sys.executable
+    server_role, client_role = _ROLES.get(variant.library, (f"{module}:server", f"{module}:client"))
     argument = stubs if peer or variant.library == "bare" else variant.functions
     server_core, client_core = cores()
     with (
-        closing(Worker(python, server_core, variant.loop, f"{module}:server", argument)) as server,
-        closing(
-            Worker(python, client_core, variant.loop, f"{module}:client", argument, server.ask("address"))
-        ) as client,
+        closing(Worker(python, server_core, variant.loop, server_role, argument)) as server,
+        closing(Worker(python, client_core, variant.loop, client_role, argument, server.ask("address"))) as client,
     ):
         if variant.idle:
             client.ask("hold", variant.idle)
@@ -126,7 +138,7 @@ def measurements(*, peers: bool) -> list[Measurement]:
             each, comparisons=tuple(c for c in each.comparisons if c.variant.loop in LOOPS and _is_there(c.variant))
         )
         for each in _MEASUREMENTS
-        if MEMORY_IS_KNOWN or each.take is not _memory
+        if (MEMORY_IS_KNOWN or each.take is not _memory) and (PACKAGES.exists() or each.command != "web")
     ]
     return [replace(each, comparisons=_against_peers(each)) for each in known if each.peers] if peers else known
 
@@ -158,6 +170,11 @@ def _memory(pair: Pair, seconds: float) -> Figure:
         new.client.ask("hold", _OPEN_STREAMS)
         after: int = new.server.ask("usage")[1]
     return Figure((after - before) / _OPEN_STREAMS / 1024)
+
+
+def _size(pair: Pair, seconds: float) -> Figure:  # noqa: ARG001
+    """What a page has to load of a library."""
+    return Figure(pair.client.ask("size"))
 
 
 def _against_bare(
@@ -261,6 +278,34 @@ _MEASUREMENTS: Final = (
         f"KiB per open stream, {_OPEN_STREAMS:,} open",
         _memory,
         _against_bare(most=28),
+        less_is_better=True,
+    ),
+    Measurement("web", "unary calls per second, 1 in flight", _load("unary", 1), (Comparison(ENVOY, OURS),)),
+    Measurement("web", "items per second, 1 stream", _load("stream", "tokens", 1, 10_000), (Comparison(ENVOY, OURS),)),
+    Measurement(
+        "web",
+        "items per second in Node, through Envoy",
+        _load("stream", "tokens", 1, 10_000),
+        (Comparison(RUNTIME, CONNECT_WEB, goal=1),),
+    ),
+    Measurement(
+        "web",
+        "items per second in Node, through Envoy, 1 stream that sleeps for 0 s between them",
+        _load("stream", "breathing", 1, 5_000),
+        (Comparison(RUNTIME, CONNECT_WEB, goal=1),),
+    ),
+    Measurement(
+        "web",
+        "milliseconds to the first item in Node, through Envoy",
+        _load("first_item", 10),
+        (Comparison(RUNTIME, CONNECT_WEB, goal=1),),
+        less_is_better=True,
+    ),
+    Measurement(
+        "web",
+        "KiB of a client, minified and gzipped",
+        _size,
+        (Comparison(RUNTIME, CONNECT_WEB, goal=10, most=3), Comparison(RUNTIME, GRPC_WEB)),
         less_is_better=True,
     ),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.load import TEXT, Work
-from bench.ours import service
+from bench.ours import service_of
 from bench.over_http import server as server
 from bench.worker import Commands
 from ephaptic_grpc.codegen.typescript import typescript_module
@@ -59,7 +59,7 @@ async def client(functions: str, address: str) -> AsyncIterator[NodeLoad]:
         raise RuntimeError("there is no Node")
     with tempfile.TemporaryDirectory() as folder:
         generated, program = Path(folder) / "client.ts", Path(folder) / "program.mjs"
-        generated.write_text(typescript_module(Contract.of(service(int(functions)))))
+        generated.write_text(typescript_module(Contract.of(service_of(int(functions)))))
         options = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning")
         command = (str(_ESBUILD), str(_HERE / "node_client.ts"), *options, f"--alias:generated={generated}")
         bundling = await asyncio.create_subprocess_exec(*command, f"--outfile={program}")

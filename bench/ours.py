@@ -53,13 +53,13 @@ async def watch(text: str, count: int) -> AsyncIterator[str]:  # noqa: ARG001
 
 @asynccontextmanager
 async def server(functions: str) -> AsyncIterator[Served]:
-    async with Server(service(int(functions)), port=0, grace=0) as started:
+    async with Server(service_of(int(functions)), port=0, grace=0) as started:
         yield Served(started.address)
 
 
 @asynccontextmanager
 async def client(functions: str, address: str) -> AsyncIterator[Load]:
-    async with connect(address, service(int(functions))) as connected:
+    async with connect(address, service_of(int(functions))) as connected:
         ask, wait = connected.bind(reply), connected.bind(ended)
         yield Load(
             Calls(
@@ -70,7 +70,7 @@ async def client(functions: str, address: str) -> AsyncIterator[Load]:
         )
 
 
-def service(functions: int) -> Service:
+def service_of(functions: int) -> Service:
     """A service of the functions above, and of so many more that are never called."""
     service = Service("bench.v1.ChatService")
     for function in (reply, ended, tokens, tokens_sync, breathing, paced, watch):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from bench.load import TEXT, Calls, Load
-from bench.ours import service
+from bench.ours import service_of
 from bench.peers.asgi import serving
 from bench.worker import Served
 from ephaptic_grpc.asgi import web_app
@@ -17,13 +17,13 @@ from ephaptic_grpc.names import rpc_path
 
 @asynccontextmanager
 async def server(functions: str) -> AsyncIterator[Served]:
-    async with serving(web_app(service(int(functions)))) as served:
+    async with serving(web_app(service_of(int(functions)))) as served:
         yield served
 
 
 @asynccontextmanager
 async def client(functions: str, address: str) -> AsyncIterator[Load]:
-    name = service(int(functions)).name
+    name = service_of(int(functions)).name
     async with httpx.AsyncClient(base_url=address, timeout=60) as connected:
 
         async def ask() -> str:

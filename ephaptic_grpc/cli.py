@@ -1,4 +1,4 @@
-"""The command ``ephaptic-grpc``: the only code here that writes files or starts processes."""
+"""The command ``ephaptic-grpc``: with ``contract_commands``, the only code that writes files or starts processes."""
 
 import asyncio
 import io
@@ -6,50 +6,31 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
-import grpc
 import typer
-from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest
-from pydantic_core import from_json, to_json
 
-from ephaptic_grpc.codegen.contract_json import contract_json
+from ephaptic_grpc.calling import arguments_of, print_items, told
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
-from ephaptic_grpc.codegen.openapi import is_openapi, openapi_json
-from ephaptic_grpc.codegen.proto import described, proto_files
-from ephaptic_grpc.codegen.python import python_module
-from ephaptic_grpc.codegen.stubs import python_stubs
-from ephaptic_grpc.codegen.typescript import typescript_module
+from ephaptic_grpc.codegen.proto import described
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.descriptors import descriptor_set
+from ephaptic_grpc.contract_commands import CheckFiles, Modules, check, compile_, generate
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.names import check_service_name, rpc_path
-from ephaptic_grpc.payload import MalformedPayloadError, pack, unpack
+from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
+from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
-from ephaptic_grpc.sources import DESCRIPTOR_SET, SourceError, contract_of, is_address, services_of
+from ephaptic_grpc.sources import SourceError, services_of
 from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
 _RELOADING_GRACE_SECONDS: Final = 0.2
 _WEB_PORT: Final = 8080
-_FAILED: Final = 1
-_MISUSED: Final = 2
 _INTERRUPTED: Final = 130
-
-_EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {
-    ".py": python_module,
-    ".ts": typescript_module,
-    ".json": contract_json,
-}
-_ENDINGS: Final = (
-    ".py makes a Python module, .ts a TypeScript one, openapi.json or .openapi.json an OpenAPI document, and any other "
-    ".json shows the contract"
-)
+_EXPERIMENTS: Final = "-event_engine_listener,-event_engine_client"
 
 app = typer.Typer(
     name="ephaptic-grpc",
@@ -72,15 +53,6 @@ def _options(
 def _version() -> NoReturn:
     print(version("ephaptic-grpc"))
     raise typer.Exit
-
-
-Modules = Annotated[
-    list[str],
-    typer.Argument(metavar="MODULE[:SERVICE]...", help="What to import, such as 'chat' or 'app.rpc:chat'."),
-]
-
-
-Check = Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 where the files differ.")]
 
 
 Origins = Annotated[
@@ -122,13 +94,18 @@ def serve(
     without_envoy: Annotated[
         bool, typer.Option("--without-envoy", help="With --web: no Envoy, but uvicorn in this process.")
     ] = False,
+    grpc_experiments: Annotated[
+        bool, typer.Option("--grpc-experiments", help="Unary calls a tenth faster, by experiments of gRPC's own.")
+    ] = False,
 ) -> None:
     """Serve what modules expose.
 
     A module alone serves every service that is found in it: ephaptic-grpc serve chat
     """
+    if grpc_experiments:
+        _use_experiments()
     if web is None and (static or origin or header or without_envoy):
-        _fail("--static, --origin, --header and --without-envoy are for --web", _MISUSED)
+        fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
     serving = Serving(
         host=host,
         port=port,
@@ -143,13 +120,15 @@ def serve(
     import watchfiles  # here, since nothing else needs it
 
     logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
-    _say(f"Watching {Path.cwd()} for changes. Ctrl-C stops.")
+    say(f"Watching {Path.cwd()} for changes. Ctrl-C stops.")
+    code, page = watchfiles.PythonFilter(), None if static is None else static.resolve()
     watchfiles.run_process(
         Path.cwd(),
+        *([] if page is None else [page]),
         target=_serve_again,
         args=(modules, serving),
-        watch_filter=watchfiles.PythonFilter(),
-        callback=lambda changes: _say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
+        watch_filter=lambda change, path: code(change, path) or (page is not None and page in Path(path).parents),
+        callback=lambda changes: say(f"Changed: {', '.join(sorted(Path(path).name for _, path in changes))}"),
         sigint_timeout=10,
     )
 
@@ -168,7 +147,7 @@ def envoy(
         tuple[Path, Path] | None, typer.Option(metavar="CERT KEY", help="The files of a certificate and its key.")
     ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Envoy listens.")] = "127.0.0.1:8080",
-    check: Check = False,
+    check: CheckFiles = False,
 ) -> None:
     """Write an Envoy configuration that lets browsers call services, for production.
 
@@ -184,8 +163,8 @@ def envoy(
             tls=None if tls is None else (str(tls[0]), str(tls[1])),
         )
     except ValueError as error:
-        _fail(str(error), _MISUSED)
-    _save({output: envoy_config(services_of(modules), gateway).encode()}, f"envoy ... -o {output}", check=check)
+        fail(str(error), MISUSED)
+    save({output: envoy_config(services_of(modules), gateway).encode()}, f"envoy ... -o {output}", check=check)
 
 
 @app.command("list")
@@ -221,88 +200,26 @@ def call(
     try:
         check_service_name(service.removeprefix("/"))
     except ValueError:
-        _fail(
-            f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", _MISUSED
-        )
+        fail(f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", MISUSED)
     if not re.fullmatch(r"(?!\w+://).+:.+", target):
-        _fail(f"a target is host:port, such as localhost:50051, not {target!r}", _MISUSED)
-    request = pack(_arguments(arguments or []))
+        fail(f"a target is host:port, such as localhost:50051, not {target!r}", MISUSED)
     try:
-        asyncio.run(_print_items(target, rpc_path(service.removeprefix("/"), function), request))
+        request = pack(arguments_of(arguments or []))
+    except ValueError as error:
+        fail(str(error), MISUSED)
+    try:
+        asyncio.run(print_items(target, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:
-        _fail(_told(error, target, method))
+        fail(told(error, target, method))
     except MalformedPayloadError as error:
-        _fail(f"{method} is not served by ephaptic_grpc: {error}")
+        fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@app.command("compile")
-def compile_(
-    modules: Modules,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR|FILE.binpb", help="The folder, or the descriptor set, to write."),
-    ],
-    stubs: Annotated[bool, typer.Option("--stubs", help="Write Python stubs as well (by grpcio-tools).")] = False,
-    check: Check = False,
-) -> None:
-    """Write services as protobuf: .proto files for any language's protoc, Python stubs, or one descriptor set.
-
-    \b
-    ephaptic-grpc compile chat -o stubs --stubs
-    ephaptic-grpc compile chat -o chat.binpb
-    """
-    single = output.suffix == DESCRIPTOR_SET
-    if single and stubs:
-        _fail("--stubs go into a folder: leave it out, or name one with -o", _MISUSED)
-    contracts = [Contract.of(service) for service in services_of(modules)]
-    try:
-        if single:
-            files = {output: descriptor_set(contracts).SerializeToString(deterministic=True)}
-        else:
-            texts = proto_files(contracts)
-            texts |= python_stubs(texts) if stubs else {}
-            files = {output / path: text.encode() for path, text in texts.items()}
-    except (ValueError, RuntimeError) as error:
-        _fail(str(error))
-    _save(files, f"compile {' '.join(modules)} -o {output}", check=check)
-
-
-@app.command()
-def generate(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="What has the contract: module:service, a descriptor set (.binpb), or host:port."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help=f"{_ENDINGS}.")],
-    service: Annotated[str | None, typer.Option(metavar="NAME", help="Which one, where there are several.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Write it again when the source changes.")] = False,
-    check: Check = False,
-) -> None:
-    """Write a client of a service, from its contract alone.
-
-    \b
-    ephaptic-grpc generate chat:chat -o chat_client.py
-    ephaptic-grpc generate localhost:50051 -o chat_client.py
-    """
-    if output.suffix not in _EMITTERS:
-        _fail(f"the ending of {output} says nothing: {_ENDINGS}", _MISUSED)
-    if watch and (check or is_address(source)):
-        _fail("--watch is for files: not for --check, and not for a running server", _MISUSED)
-    if not watch:
-        _generate(source, output, service, check=check)
-        return
-    import watchfiles  # here, since nothing else needs it
-
-    folder, changing = Path.cwd(), watchfiles.PythonFilter(ignore_paths=[output.absolute()])
-    if source.endswith(DESCRIPTOR_SET):
-        folder, changing = Path(source).parent, watchfiles.PythonFilter(extra_extensions=[DESCRIPTOR_SET])
-    _say(f"Watching {folder.absolute()} for changes. Ctrl-C stops.")
-    logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
-    watchfiles.run_process(folder, target=_generate_again, args=(source, output, service), watch_filter=changing)
+app.command("compile")(compile_)
+app.command("generate")(generate)
+app.command("check")(check)
 
 
 def main() -> None:
@@ -313,8 +230,8 @@ def main() -> None:
     try:
         app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
     except SourceError as error:
-        _say(f"error: {error}")
-        sys.exit(_MISUSED if error.misused else _FAILED)
+        say(f"error: {error}")
+        sys.exit(MISUSED if error.misused else FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
@@ -328,22 +245,12 @@ def _with_web_port(arguments: list[str]) -> list[str]:
     ]
 
 
-def _generate(source: str, output: Path, service: str | None, *, check: bool = False) -> None:
-    text = _emitter(output)(contract_of(source, service))
-    _save({output: text.encode()}, f"generate {source} -o {output}", check=check)
-
-
-def _emitter(output: Path) -> Callable[[Contract], str]:
-    """What writes a file of that name."""
-    return openapi_json if is_openapi(output.name) else _EMITTERS[output.suffix]
-
-
-def _generate_again(source: str, output: Path, service: str | None) -> None:
-    """Generate in a process of its own, which imports what has changed. What is wrong now may be right then."""
-    try:
-        _generate(source, output, service)
-    except SourceError as error:
-        _say(f"error: {error}")
+def _use_experiments() -> None:
+    """Start again where gRPC's experiments are not chosen yet: it reads them when it is imported, which it has been."""
+    chosen = os.environ.get("GRPC_EXPERIMENTS", "")
+    if _EXPERIMENTS not in chosen:
+        os.environ["GRPC_EXPERIMENTS"] = f"{chosen},{_EXPERIMENTS}" if chosen else _EXPERIMENTS
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _serve_again(modules: list[str], serving: Serving) -> None:
@@ -352,9 +259,9 @@ def _serve_again(modules: list[str], serving: Serving) -> None:
         _serve(modules, serving)
     except (SourceError, typer.Exit) as failure:
         if isinstance(failure, SourceError):
-            _say(f"error: {failure}")
-        _say("Waiting for a change.")
-        sys.exit(_FAILED)
+            say(f"error: {failure}")
+        say("Waiting for a change.")
+        sys.exit(FAILED)
 
 
 def _serve(modules: list[str], serving: Serving) -> None:
@@ -363,95 +270,6 @@ def _serve(modules: list[str], serving: Serving) -> None:
     try:
         serve_process(services, serving)
     except OSError as error:
-        _fail(error.strerror or str(error))
+        fail(error.strerror or str(error))
     except (ValueError, NoLoopError, NoEnvoyError) as error:
-        _fail(str(error))
-
-
-def _arguments(given: list[str]) -> bytes:
-    """The JSON of the arguments on a command line."""
-    if any("\ud800" <= character <= "\udfff" for character in "".join(given)):
-        _fail("the arguments are not UTF-8", _MISUSED)
-    if len(given) == 1 and given[0].lstrip()[:1] in ("{", "["):
-        try:
-            from_json(given[0])
-        except ValueError as error:
-            _fail(f"bad JSON: {error}", _MISUSED)
-        return given[0].encode()
-    named = {}
-    for argument in given:
-        found = re.fullmatch(r"([^\W\d]\w*)(:?=)(.*)", argument, re.DOTALL)
-        if found is None:
-            _fail(f"{argument!r} is neither name=text, name:=json, nor a JSON object or array", _MISUSED)
-        name, kind, text = found.groups()
-        try:
-            named[name] = from_json(text) if kind == ":=" else text
-        except ValueError:
-            _fail(f"{argument!r} is not JSON after ':='; for text write '{name}={text}'", _MISUSED)
-    return to_json(named)
-
-
-async def _print_items(target: str, path: str, request: bytes) -> None:
-    async with grpc.aio.insecure_channel(target) as channel:
-        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
-        try:
-            async for message in method(request):
-                sys.stdout.buffer.write(unpack(message) + b"\n")
-                sys.stdout.buffer.flush()
-        except grpc.RpcError as error:
-            raise CallError.of(error) from None
-
-
-def _told(error: CallError, target: str, method: str) -> str:
-    """What is said of a call that failed, with its details below."""
-    if error.code is grpc.StatusCode.UNIMPLEMENTED:
-        return f"UNIMPLEMENTED: {target} has no {method}"
-    lines = [str(error)]
-    for detail in error.details:
-        if isinstance(detail, BadRequest):
-            lines[0] = f"{error.code.name}: {error.message.partition(':')[0]}"
-            lines += [f"  {violation.field}: {violation.description}" for violation in detail.field_violations]
-        elif isinstance(detail, Message):
-            lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
-        else:
-            lines.append(f"  {to_json(detail).decode()}")
-    return "\n".join(lines)
-
-
-def _save(files: Mapping[Path, bytes], command: str, *, check: bool) -> None:
-    """Write the files that differ from what is there; or only say which they are, and fail."""
-    differing = [path for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
-    if check:
-        for path in differing:
-            print(f"{path} {'differs' if path.exists() else 'is missing'}")
-        if differing:
-            _fail(f"{len(differing)} of {len(files)} files are not what the code says: run ephaptic-grpc {command}")
-        return
-    for path in differing:
-        try:
-            _write(path, files[path])
-        except OSError as error:
-            _fail(f"can't write {path}: {error.strerror}")
-        print(f"wrote {path}")
-    if not differing:
-        print(f"{os.path.commonpath(files)} is up to date")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _fail(text: str, code: int = _FAILED) -> NoReturn:
-    _say(f"error: {text}")
-    raise typer.Exit(code)
+        fail(str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from ephaptic_grpc.arguments import Arguments
@@ -81,5 +82,5 @@ def declarations_of(client: type[BaseClient]) -> Functions:
     """
     if not client._service:
         raise TypeError(f"{client.__name__} is no generated client: connect takes one, a Service, or the name of one")
-    found = {name: member for name, member in vars(client).items() if isinstance(member, Declaration)}
-    return _Declarations(client, found)
+    members = chain.from_iterable(vars(base).items() for base in reversed(client.__mro__))
+    return _Declarations(client, {name: member for name, member in members if isinstance(member, Declaration)})

@@ -50,8 +50,8 @@ most: with more, an item that just fits into what a client takes would not fit o
 """
 
 AHEAD_SECONDS: Final = 0.002
-"""How long an item waits for those that follow it; longer than this, other calls would feel a generator that never
-waits itself.
+"""How long an item waits for those that follow it, and how long a client loops over items that came together until
+others have a turn: longer than this, they would feel what never waits itself.
 """
 
 HEARTBEAT_MILLISECONDS: Final = 100

@@ -49,6 +49,7 @@ class Pipe:
         "_loop",
         "_make_room",
         "_most",
+        "_told",
         "_until",
         "_waiting",
         "closed",
@@ -59,9 +60,11 @@ class Pipe:
     def __init__(self, loop: asyncio.AbstractEventLoop, delivery: Delivery = PLAIN) -> None:
         self._loop: Final = loop
         self._delivery: Final = delivery
-        # The producer can be in a thread. All that may happen is that it waits for the writer earlier than it has to.
+        # The producer can be in a thread: `_ahead` and `_told` are its own, `_waiting` is the writer's. Of the others,
+        # all that may happen is that it waits for the writer earlier than it has to.
         self._items: Final[list[bytes]] = []
         self._waiting: asyncio.Future[None] | None = None
+        self._told: asyncio.Future[None] | None = None
         self._make_room: Callable[[], object] | None = None
         self._most: Final = BATCH_ITEMS if delivery.batches else AHEAD_ITEMS
         self._ahead = 1
@@ -91,8 +94,8 @@ class Pipe:
         self._items.append(json)
         self._bytes += len(json)
         waiting = self._waiting
-        if waiting is not None:
-            self._waiting = None
+        if waiting is not None and waiting is not self._told:
+            self._told = waiting  # and not `_waiting`, which could be another by now
             self._loop.call_soon_threadsafe(_settle, waiting)
         if len(self._items) <= 1:
             self._until = perf_counter() + AHEAD_SECONDS  # the loop can take it while the generator goes on

@@ -259,7 +259,7 @@ class BaseClient(ABC):
 
     def __init_subclass__(cls, *, service: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._service = service
+        cls._service = service or cls._service
 
     def __init__(self, functions: Functions, options: Options) -> None:
         self._functions = functions

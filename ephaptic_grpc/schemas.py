@@ -22,7 +22,8 @@ ENUM_NAMES: Final = "x-enum-varnames"
 _BY_NAME: Final = ("properties", "patternProperties", "dependentSchemas", "$defs")
 _SEVERAL: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "not", "unevaluatedProperties")
-_DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
+DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
+"""Keywords that describe, and ask nothing of a value."""
 
 _EMPTY_FACTORIES: Final = (list, dict, set, frozenset, tuple)
 
@@ -50,7 +51,9 @@ class _Generator(GenerateJsonSchema):
         return {**made, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
-        return {**super().enum_schema(schema), ENUM_NAMES: [member.name for member in schema["members"]]}
+        members = list(dict.fromkeys(schema["members"]))  # a second name of the same member comes as that member again
+        made = super().enum_schema({**schema, "members": members})
+        return {**made, ENUM_NAMES: [member.name for member in members]}
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         default = super().get_default_value(schema)
@@ -118,7 +121,7 @@ def renamed(schema: Any, names: Mapping[str, str], place: str = DEFINITIONS) -> 
 
 def canonical(schema: Any, names: dict[str, str]) -> Any:
     """A schema without its docs, whose references are numbered as they are met; ``names`` collects them."""
-    bare = rebuilt(schema, lambda part: {key: value for key, value in part.items() if key not in _DOCS})
+    bare = rebuilt(schema, lambda part: {key: value for key, value in part.items() if key not in DOCS})
     return _redirected(bare, lambda name: names.setdefault(name, str(len(names))))
 
 

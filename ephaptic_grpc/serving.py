@@ -5,15 +5,17 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from ephaptic_grpc.codegen.envoy import Gateway
-from ephaptic_grpc.server import Server, check_address, host_port
+from ephaptic_grpc.server import Server, check_address, host_port, is_loopback
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, static_files
 
@@ -132,8 +134,15 @@ def _in_place_of_envoy(services: Sequence[Service], serving: Serving, web: Web) 
         ) from None
     if missing:
         _say("There is no Envoy here (it comes with the extra 'web', where it has a wheel): uvicorn serves browsers.")
-    files = {} if web.static is None else static_files(web.static)
-    return WebServer(services, serving.host, web.port, origins=web.origins, headers=web.headers, files=files)
+    return WebServer(
+        services,
+        serving.host,
+        web.port,
+        origins=web.origins,
+        hosts=_hosts(serving.host, web.origins),
+        headers=web.headers,
+        files={} if web.static is None else static_files(web.static),
+    )
 
 
 async def _run(server: Server, web: Web | None, own: "WebServer | None") -> None:
@@ -169,9 +178,18 @@ def _gateway(server: Server, web: Web) -> Gateway:
         upstreams=(server.address,),
         listen=host_port(server.host, web.port),
         origins=web.origins,
+        hosts=_hosts(server.host, web.origins),
         headers=web.headers,
         files={} if web.static is None else static_files(web.static),
     )
+
+
+def _hosts(host: str, origins: Sequence[str]) -> tuple[str, ...]:
+    """The names that lead to a loopback address, and those of sites that may call; all names for any other address."""
+    if not is_loopback(host):
+        return ()
+    named = [urlsplit(origin).netloc for origin in origins]
+    return tuple(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *(re.sub(r":\d+$", "", name) for name in named)]))
 
 
 async def _wait_for_both(server: Server, waiting: asyncio.Future[None], envoy: Envoy) -> None:

@@ -4,12 +4,13 @@ It needs the extra ``asgi``.
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import uvicorn
 from starlette.responses import FileResponse, PlainTextResponse
@@ -17,7 +18,7 @@ from starlette.responses import FileResponse, PlainTextResponse
 from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.codegen.envoy import StaticFile
 from ephaptic_grpc.exchange import Receive, Scope, Send
-from ephaptic_grpc.server import host_port, is_loopback
+from ephaptic_grpc.server import host_port
 from ephaptic_grpc.service import Service
 
 
@@ -45,6 +46,7 @@ class WebServer:
         host: the address to listen on.
         port: 0 takes a free one.
         origins: as of ``web_app``.
+        hosts: the names that it answers to, as of ``Gateway``.
         headers: as of ``web_app``.
         files: what is served beside the services, by its URL path.
 
@@ -59,11 +61,12 @@ class WebServer:
         port: int,
         *,
         origins: Sequence[str] = (),
+        hosts: Sequence[str] = (),
         headers: Sequence[str] = (),
         files: Mapping[str, StaticFile] | None = None,
     ) -> None:
         self._rpc: Final = web_app(*services, origins=origins, headers=headers)
-        self._origins: Final = frozenset(origins)
+        self._hosts: Final = frozenset(hosts)
         self._files: Final = {unquote(path): file for path, file in (files or {}).items()}
         self._host: Final = host
         self._port = port
@@ -109,9 +112,8 @@ class WebServer:
             await self._serving
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if is_loopback(self._host) and self._is_foreign(scope):
-            text = "pages of this origin may not call: name it with --origin"
-            await PlainTextResponse(text, 403)(scope, receive, send)
+        if self._hosts and _named(scope) not in self._hosts:
+            await PlainTextResponse("this name is not served: see --origin", 421)(scope, receive, send)
             return
         if not self._files or scope["method"] not in ("GET", "HEAD"):
             await self._rpc(scope, receive, send)
@@ -122,16 +124,8 @@ class WebServer:
         else:
             await FileResponse(file.path, headers={"content-type": file.content_type})(scope, receive, send)
 
-    def _is_foreign(self, scope: Scope) -> bool:
-        """Whether a page calls that is not of this machine, whatever the header ``Host`` says: any site can let its own
-        name mean 127.0.0.1.
-        """
-        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-        return any(origin not in self._origins and not is_loopback(_host_of(origin)) for origin in origins)
 
-
-def _host_of(origin: str) -> str:
-    try:
-        return urlsplit(origin).hostname or ""
-    except ValueError:
-        return ""
+def _named(scope: Scope) -> str:
+    """The header ``Host``, without its port."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return re.sub(r":\d*$", "", host)

@@ -259,6 +259,17 @@ def test_serve_takes_several_modules_and_a_loop(folder, loop):
         assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "0\n"
 
 
+@pytest.mark.parametrize("options", [(), ("--reload",)])
+def test_experiments_are_chosen_before_grpc_is_there(folder, options):
+    (folder / "shop.py").write_text(
+        "import os\nfrom ephaptic_grpc import expose\n"
+        "@expose\ndef chosen() -> str:\n    return os.environ['GRPC_EXPERIMENTS']\n"
+    )
+    with serving(folder, "shop", "--grpc-experiments", *options, stop=signal.SIGINT) as (address, _):
+        result = run(folder, "call", address, "functions.v1.FunctionsService/chosen")
+    assert (result.stdout, result.stderr) == ('"-event_engine_listener,-event_engine_client"\n', "")
+
+
 def test_reload_serves_what_changed(folder):
     with serving(folder, "shop", "--reload", stop=signal.SIGINT) as (address, server):
         assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "0\n"

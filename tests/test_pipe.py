@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -206,6 +207,30 @@ async def test_one_whose_turn_never_came_ends_at_once(threads):
     release.set()
     assert await threads.run(lambda: 7) == 7
     assert made == []
+
+
+async def test_a_thread_and_its_writer_never_miss_each_other(threads, pipe):
+    def count() -> Iterator[int]:
+        for number in range(5000):
+            if number % 7 == 0:
+                time.sleep(0)
+            yield number
+
+    async def write(*jsons: bytes) -> None:
+        items.extend(map(int, jsons))
+        for _ in range(len(items) % 3):
+            await asyncio.sleep(0)
+
+    items: list[int] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        pipe = pipe()
+        produce_in_thread(threads, count, dump, pipe)
+        await asyncio.wait_for(pipe.forward(write), 60)
+    finally:
+        sys.setswitchinterval(before)
+    assert items == list(range(5000))
 
 
 async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield(threads, pipe):

@@ -45,6 +45,8 @@ class Gateway:
         origins: the sites whose pages may call, such as ``https://app.example.com``. A page that Envoy itself serves
             needs none.
         headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
+        hosts: the names that it answers to; none means all. A page of another site can reach what listens on loopback
+            under a name of its own that leads there.
         tls: the files of a certificate (chain) and its key, as PEM. Without TLS browsers speak HTTP/1.1, which gives a
             page six calls at a time.
         admin: ``host:port`` of Envoy's admin interface, or the path of a Unix socket for it.
@@ -59,6 +61,7 @@ class Gateway:
     listen: str = "127.0.0.1:8080"
     origins: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     tls: tuple[str, str] | None = None
     admin: str = "127.0.0.1:9901"
     access_log: bool = True
@@ -172,10 +175,12 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
           typed_config: {"@type": $types.filters.http.router.v3.Router}
         route_config:
           name: services
+          ignore_port_in_host_matching: true
           max_direct_response_body_size_bytes: $largest
           virtual_hosts:
+          $other_hosts
           - name: services
-            domains: ["*"]
+            domains: [$hosts]
             $cors
             # Only what no server has begun is tried again, and never at the same one.
             retry_policy:
@@ -193,15 +198,18 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
         access_log=_ACCESS_LOG if gateway.access_log else "",
         measured="\n".join(map(_methods, services)),
         largest=str(max((file.size for file in gateway.files.values()), default=0) or 4096),
+        hosts=", ".join(map(_quoted, gateway.hosts or ("*",))),
+        other_hosts=_OTHER_HOSTS if gateway.hosts else "",
         cors=_cors(gateway),
         routes="\n".join(
             [
+                *(_file_route(path, file) for path, file in gateway.files.items()),
+                _NO_FILE_ROUTE,
                 *(
                     f"- match: {{prefix: {_quoted(f'/{service.name}/')}}}\n  route: {{cluster: servers, timeout: 0s}}"
                     for service in services
                 ),
-                *(_file_route(path, file) for path, file in gateway.files.items()),
-                _OTHER_ROUTES,
+                _OTHER_ROUTE,
             ]
         ),
     )
@@ -268,9 +276,19 @@ def _file_route(path: str, file: StaticFile) -> str:
     )
 
 
-_OTHER_ROUTES: Final = dedent("""\
+_OTHER_HOSTS: Final = dedent("""\
+    - name: other hosts
+      domains: ["*"]
+      routes:
+      - match: {prefix: "/"}
+        direct_response: {status: 421, body: {inline_string: "this name is not served: see --origin"}}""")
+
+_NO_FILE_ROUTE: Final = dedent("""\
+    # No call is a GET.
     - match: {prefix: "/", headers: [{name: ":method", string_match: {exact: GET}}]}
-      direct_response: {status: 404}
+      direct_response: {status: 404}""")
+
+_OTHER_ROUTE: Final = dedent("""\
     # Anything else is UNIMPLEMENTED, and says so with CORS headers, which Envoy's own 404 would lack.
     - match: {prefix: "/"}
       route: {cluster: servers, prefix_rewrite: /unimplemented/, timeout: 5s}""")

@@ -28,7 +28,10 @@ FIREFOX = "/usr/bin/firefox-esr"
 
 
 def pytest_collection_modifyitems(items):
-    """Envoy and browsers are the same whatever the lowest dependencies are."""
+    """Envoy and browsers are the same whatever the lowest dependencies are. They come last: as long as Playwright is
+    there, the main thread has an event loop that runs, and no asynchronous test can have another.
+    """
+    items.sort(key=lambda item: HERE in item.path.parents)
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.once)
@@ -189,9 +192,9 @@ def tls_url(served, origin, tmp_path_factory) -> Iterator[str]:
         yield f"https://{address}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium. Not for the whole session: while Playwright is there, so is its event loop, in this thread."""
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     arguments += ["--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:

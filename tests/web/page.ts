@@ -78,9 +78,9 @@ const ours = {
   ended: 0,
 
   /** Begins to read a stream; comes back with its first item, and leaves what became of it in `outcome`. */
-  first(url: string, rpc: string, args: unknown): Promise<unknown> {
+  first(url: string, rpc: string, args: unknown, options?: CallOptions, client?: ClientOptions): Promise<unknown> {
     return new Promise((resolve) => {
-      const items = createTransport(url).stream(SERVICE + rpc, args);
+      const items = createTransport(url, client).stream(SERVICE + rpc, args, options);
       void told((async function* () {
         for await (const item of items) {
           resolve(item);

@@ -289,7 +289,9 @@ describe("a request", () => {
 
   test("for a stream asks for batches and signs of life", async () => {
     expect((await sent([], {}, {}, true)).headers).toMatchObject({ "ephaptic-batch": "1", "ephaptic-heartbeat": "15000" });
-    expect((await sent([], {}, { heartbeatMs: 50 }, true)).headers).toMatchObject({ "ephaptic-heartbeat": "50" });
+    expect((await sent([], {}, { heartbeatMs: 250 }, true)).headers).toMatchObject({ "ephaptic-heartbeat": "250" });
+    expect((await sent([], {}, { heartbeatMs: 5 }, true)).headers).toMatchObject({ "ephaptic-heartbeat": "100" });
+    expect((await sent([], {}, { heartbeatMs: Infinity }, true)).headers).not.toHaveProperty("ephaptic-heartbeat");
   });
 
   test.each([
@@ -405,7 +407,7 @@ describe("leaving", () => {
 
   test("a server that never gave a sign of life may be quiet", async () => {
     const quiet = answering([message(1)], "waits", { heartbeatMs: 1 });
-    const reading = readUntilError(quiet.stream(PATH, {}, { timeoutMs: 100 }));
+    const reading = readUntilError(quiet.stream(PATH, {}, { timeoutMs: 500 }));
     expect(await reading).toMatchObject([[1], { code: "DEADLINE_EXCEEDED" }]);
   });
 

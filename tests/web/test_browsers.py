@@ -1,6 +1,7 @@
 """Chromium calls functions through Envoy, from another origin: over plain HTTP/1.1, and over TLS with HTTP/2."""
 
 import json
+import signal
 import time
 from itertools import pairwise
 
@@ -137,6 +138,21 @@ def test_twenty_streams_at_the_same_time(page, tls_url):
     assert page.evaluate("url => ours.many(url, 20)", tls_url) == 20
 
 
+def test_more_calls_one_after_the_other_than_a_browser_has_connections(page, url):
+    """A call that has ended leaves its connection to the next one."""
+    script = """async (url) => {
+        let ended = 0;
+        for (let call = 0; call < 20; call++) {
+            for (const [rpc, args] of [["Count", [2]], ["FailAfter", [1]], ["Place", [{ item: "fish" }]]]) {
+                await ours.stream(url, rpc, args);
+                ended++;
+            }
+        }
+        return ended;
+    }"""
+    assert page.evaluate(script, url) == 60
+
+
 def test_an_unknown_origin_gets_nothing(open_page, pages, url):
     with site(pages) as unknown:
         page = open_page(unknown)
@@ -216,6 +232,23 @@ def test_a_server_that_drains_is_unavailable(page, origin, tmp_path, edge):
         served.process.terminate()  # a second one ends the grace
         assert outcome(page, since)["error"]["code"] == "UNAVAILABLE"
         assert served.process.wait(15) == 0
+
+
+def test_a_server_that_falls_silent_is_unavailable(page, origin, tmp_path):
+    """It has stopped, and its connection is still there: only the missing signs of life tell."""
+    with serving("web_service", tmp_path, "--origin", origin) as served:
+        arguments = [served.web, "Quiet", [60], {}, {"heartbeatMs": 100}]
+        page.evaluate("([...all]) => ours.first(...all)", arguments)
+        page.wait_for_timeout(500)  # some signs of life
+        assert page.evaluate("ours.outcome") is None
+        served.process.send_signal(signal.SIGSTOP)
+        try:
+            page.wait_for_function("ours.outcome", timeout=10_000)
+        finally:
+            served.process.send_signal(signal.SIGCONT)
+        error = page.evaluate("ours.outcome.error")
+        assert (error["code"], error["message"]) == ("UNAVAILABLE", "the server has fallen silent")
+        page.close()  # or the drain waits for what is still open
 
 
 def test_no_server_is_unavailable(page, tmp_path, origin):

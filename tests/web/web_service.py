@@ -91,3 +91,10 @@ async def header(name: str) -> str | None:
 @web.expose
 async def large() -> dict[str, int]:
     return {"id": 2**53 + 1}
+
+
+@web.expose
+async def quiet(seconds: float) -> AsyncIterator[str]:
+    yield "first"
+    await asyncio.sleep(seconds)
+    yield "last"

@@ -127,6 +127,15 @@ def test_a_client_that_was_not_generated_has_no_functions():
         connect("localhost:1", DeclaredClient)
 
 
+async def test_a_client_of_a_subclass_has_what_it_adds(server, shapes_client):
+    class Mine(shapes_client.ShapesService):
+        async def find_twice(self, query: str) -> list[str]:
+            return [*await self.find(query), *await self.call("find", query)]
+
+    async with connect(server.address, Mine) as client:
+        assert await client.find_twice("a") == ["a", "x", "a", "x"]
+
+
 def test_the_methods_are_what_they_declare(shapes_client):
     assert shapes_client.ShapesService.echo.__doc__ == "Give back what came."
     assert list(inspect.signature(shapes_client.ShapesService.find).parameters) == ["self", "query", "near", "rest"]

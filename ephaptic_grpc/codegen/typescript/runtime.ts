@@ -51,7 +51,10 @@ export interface ClientOptions {
   headers?: CallHeaders | undefined;
   /** In place of the global one: to send cookies to another site, say. */
   fetch?: typeof fetch | undefined;
-  /** A quiet stream gets a sign of life after so many milliseconds (15,000), and is UNAVAILABLE without three of them. */
+  /**
+   * A quiet stream gets a sign of life after so many milliseconds (15,000; at least 100; Infinity for none), and is
+   * UNAVAILABLE without three of them.
+   */
   heartbeatMs?: number | undefined;
 }
 
@@ -90,7 +93,7 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** Calls to the server at `url`, such as `https://api.example.com`; an empty one is where the page is from. */
 export function createTransport(url: string, defaults: ClientOptions = {}): Transport {
   const base = url.replace(/\/+$/, "");
-  const heartbeat = Math.ceil(defaults.heartbeatMs ?? 15_000);
+  const heartbeat = Math.max(Math.ceil(defaults.heartbeatMs ?? 15_000), 100); // a server gives no more
 
   async function* call<T>(
     path: string, args: unknown, options: CallOptions, contract: string, streams: boolean, controller: AbortController,
@@ -129,7 +132,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
       if (contract) headers.set("ephaptic-contract", contract);
       if (streams) {
         headers.set("ephaptic-batch", "1");
-        headers.set("ephaptic-heartbeat", `${heartbeat}`);
+        if (heartbeat < 1e9) headers.set("ephaptic-heartbeat", `${heartbeat}`);
       }
       const body = framed(args);
       sent = true;

@@ -1,0 +1,88 @@
+"""Whether the bounds of one JSON Schema lie within those of another: numbers, lengths, steps and patterns."""
+
+from math import ceil, floor
+from typing import Any, Final
+
+from ephaptic_grpc.differences import BOUND, LIKENESS, Difference, Side
+from ephaptic_grpc.schemas import Schema
+
+NUMBERS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
+"""The keywords for numbers."""
+
+COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+"""The keywords for lengths, of which there are never less than none."""
+
+_Limit = tuple[float, bool]
+"""A number, and whether it is itself beyond the limit."""
+
+
+def bounds(side: Side, sent: Schema, taken: Schema) -> list[Difference]:
+    """What is asked of a value where it is taken, and isn't certain where it is sent."""
+    found: list[Difference] = []
+    ours: Any
+    theirs: Any
+
+    def differs(rule: Any, *keywords: str) -> None:
+        ours, theirs = (_shown(schema, keywords) for schema in (sent, taken))
+        old, new = (ours, theirs) if side is Side.ARGUMENT else (theirs, ours)
+        found.append(rule.found(side, old=old, new=new))
+
+    if not _reaches(_upper(sent), _upper(taken)):
+        differs(BOUND, "maximum", "exclusiveMaximum")
+    if not _reaches(_mirrored(_lower(sent)), _mirrored(_lower(taken))):
+        differs(BOUND, "minimum", "exclusiveMinimum")
+    for keyword in COUNTS:
+        ours, theirs = sent.get(keyword), taken.get(keyword)
+        if keyword.startswith("min"):
+            if (theirs or 0) > (ours or 0):
+                differs(BOUND, keyword)
+        elif theirs is not None and (ours is None or ours > theirs):
+            differs(BOUND, keyword)
+    for keyword in ("multipleOf", "pattern"):
+        ours, theirs = sent.get(keyword), taken.get(keyword)
+        if theirs is None or ours == theirs:
+            continue
+        multiples = sent.get("type") == "integer" and isinstance(ours, int) and isinstance(theirs, int) and theirs
+        if not multiples or ours % theirs:
+            differs(BOUND if ours is None else LIKENESS, keyword)
+    return found
+
+
+def _reaches(ours: _Limit | None, theirs: _Limit | None) -> bool:
+    """Whether what is below the one limit is below the other."""
+    if theirs is None:
+        return True
+    return ours is not None and (ours[0] < theirs[0] or (ours[0] == theirs[0] and (ours[1] or not theirs[1])))
+
+
+def _upper(schema: Schema) -> _Limit | None:
+    limits: list[_Limit] = []
+    if "maximum" in schema:
+        limits.append((schema["maximum"], False))
+    if "exclusiveMaximum" in schema:
+        limits.append((schema["exclusiveMaximum"], True))
+    limit = min(limits, key=lambda limit: (limit[0], not limit[1]), default=None)
+    if limit is None or schema.get("type") != "integer":
+        return limit
+    return (ceil(limit[0]) - 1 if limit[1] else floor(limit[0])), False
+
+
+def _lower(schema: Schema) -> _Limit | None:
+    limits: list[_Limit] = []
+    if "minimum" in schema:
+        limits.append((schema["minimum"], False))
+    if "exclusiveMinimum" in schema:
+        limits.append((schema["exclusiveMinimum"], True))
+    limit = max(limits, default=None)
+    if limit is None or schema.get("type") != "integer":
+        return limit
+    return (floor(limit[0]) + 1 if limit[1] else ceil(limit[0])), False
+
+
+def _mirrored(limit: _Limit | None) -> _Limit | None:
+    return None if limit is None else (-limit[0], limit[1])
+
+
+def _shown(schema: Schema, keywords: tuple[str, ...]) -> str:
+    there = [f"{keyword} {schema[keyword]}" for keyword in keywords if keyword in schema]
+    return " and ".join(there) or f"no {keywords[0]}"

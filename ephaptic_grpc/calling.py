@@ -1,0 +1,73 @@
+"""A call from a shell: arguments out of words, values printed as they arrive, a failure told with its details."""
+
+import re
+import sys
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest
+from pydantic_core import from_json, to_json
+
+from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.payload import unpack
+
+
+def arguments_of(given: Sequence[str]) -> bytes:
+    """The JSON of the arguments on a command line.
+
+    Raises:
+        ValueError: they are none; the message says what would be right.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in "".join(given)):
+        raise ValueError("the arguments are not UTF-8")
+    if len(given) == 1 and given[0].lstrip()[:1] in ("{", "["):
+        try:
+            from_json(given[0])
+        except ValueError as error:
+            raise ValueError(f"bad JSON: {error}") from None
+        return given[0].encode()
+    named = {}
+    for argument in given:
+        found = re.fullmatch(r"([^\W\d]\w*)(:?=)(.*)", argument, re.DOTALL)
+        if found is None:
+            raise ValueError(f"{argument!r} is neither name=text, name:=json, nor a JSON object or array")
+        name, kind, text = found.groups()
+        try:
+            named[name] = from_json(text) if kind == ":=" else text
+        except ValueError:
+            raise ValueError(f"{argument!r} is not JSON after ':='; for text write '{name}={text}'") from None
+    return to_json(named)
+
+
+async def print_items(target: str, path: str, request: bytes) -> None:
+    """Print the value, or each item as it arrives, on a line of its own.
+
+    Raises:
+        CallError: the call failed.
+        MalformedPayloadError: what came back is not of ephaptic_grpc.
+    """
+    async with grpc.aio.insecure_channel(target) as channel:
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+        try:
+            async for message in method(request):
+                sys.stdout.buffer.write(unpack(message) + b"\n")
+                sys.stdout.buffer.flush()
+        except grpc.RpcError as error:
+            raise CallError.of(error) from None
+
+
+def told(error: CallError, target: str, method: str) -> str:
+    """What is said of a call that failed, with its details below."""
+    if error.code is grpc.StatusCode.UNIMPLEMENTED:
+        return f"UNIMPLEMENTED: {target} has no {method}"
+    lines = [str(error)]
+    for detail in error.details:
+        if isinstance(detail, BadRequest):
+            lines[0] = f"{error.code.name}: {error.message.partition(':')[0]}"
+            lines += [f"  {violation.field}: {violation.description}" for violation in detail.field_violations]
+        elif isinstance(detail, Message):
+            lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
+        else:
+            lines.append(f"  {to_json(detail).decode()}")
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""JSON Schemas as they are compared: the definitions of two contracts, and what a schema is at its surface."""
+
+import json
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Any, Final
+
+from ephaptic_grpc.bounds import COUNTS, NUMBERS
+from ephaptic_grpc.codegen.annotations import Annotations
+from ephaptic_grpc.schemas import DEFINITIONS, DOCS, ENUM_NAMES, Schema, rebuilt, reference
+
+_SILENT: Final = {*DOCS, "default", "readOnly", "writeOnly"} - {ENUM_NAMES}
+"""Keywords that ask nothing of a value where they stand."""
+
+_SHAPES: Final[dict[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys(("properties", "patternProperties", "discriminator"), dict),
+    **dict.fromkeys(("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems"), list),
+    **dict.fromkeys(COUNTS, int),
+    **dict.fromkeys(NUMBERS, (int, float)),
+    **dict.fromkeys(("type", "format", "pattern", "$ref"), str),
+}
+"""What the value of a keyword is. A contract from elsewhere may hold anything."""
+
+
+_SHOWN_CHARACTERS: Final = 60
+
+
+class Definitions:
+    """The definitions of an old and a new contract, and which of them say the same.
+
+    Args:
+        old: by name.
+        new: by name.
+    """
+
+    def __init__(self, old: Mapping[str, Schema], new: Mapping[str, Schema]) -> None:
+        self.old = {name: schema for name, schema in old.items() if is_well_formed(schema)}
+        self.new = {name: schema for name, schema in new.items() if is_well_formed(schema)}
+        texts = {name: text(rebuilt(schema, _undescribed)) for name, schema in self.new.items()}
+        same = {name for name, schema in self.old.items() if texts.get(name) == text(rebuilt(schema, _undescribed))}
+        refers = {name: set(_references(old[name])) for name in same}
+        while changed := {name for name in same if not refers[name] <= same}:
+            same -= changed
+        self._same = same
+
+    def same(self, old: object, new: object) -> bool:
+        """Whether two schemas say the same, in all that they refer to."""
+        # True == 1 in Python: hence the texts.
+        return old == new and text(old) == text(new) and self._same.issuperset(_references(old))
+
+
+def is_well_formed(schema: object) -> bool:
+    """Whether keywords have values of the types that they have in JSON Schema, all the way down."""
+    wrong: list[str] = []
+
+    def look(part: Schema) -> Schema:
+        wrong.extend(key for key in part if not isinstance(part[key], _SHAPES.get(key, object)))
+        wrong.extend(key for key in NUMBERS if isinstance(part.get(key), float) and not isfinite(part[key]))
+        return part
+
+    rebuilt(schema, look)
+    return isinstance(schema, dict) and not wrong
+
+
+def text(value: object) -> str:
+    """A value as JSON, the same for values that are the same."""
+    return json.dumps(value, sort_keys=True)
+
+
+def bare(schema: Any) -> Schema:
+    """A schema without what asks nothing of a value."""
+    if isinstance(schema, dict):
+        return {key: value for key, value in schema.items() if key not in _SILENT}
+    return {} if schema is True else {"not": {}}
+
+
+def asks_more(schema: Schema, *known: str) -> bool:
+    """Whether a schema has keywords beyond its type and the ``known`` ones."""
+    return bool(schema.keys() - {*_SILENT, ENUM_NAMES, "type", *known})
+
+
+def resolved(schema: Any, names: Mapping[str, Schema]) -> Schema | None:
+    """What a schema stands for; None where that can't be told."""
+    found = bare(schema)
+    met: set[str] = set()
+    while (name := reference(found)) is not None:
+        if name in met or name not in names or asks_more(found, "$ref"):
+            return None
+        met.add(name)
+        found = bare(names[name])
+    return found
+
+
+def is_union(schema: Schema) -> bool:
+    """Whether a schema is a union of others."""
+    return "anyOf" in schema or "oneOf" in schema
+
+
+def members(schema: Schema) -> list[Any] | None:
+    """What a union is of, an enum being one of its values; None where a schema is no union."""
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            found: list[Any] = schema[key]
+            return found
+    listed = values(schema)
+    if listed is None or len(listed) == 1:
+        return None
+    names = {ENUM_NAMES: schema[ENUM_NAMES]} if ENUM_NAMES in schema else {}
+    return [{"const": value, **names} for value in listed]
+
+
+def values(schema: Any) -> list[Any] | None:
+    """The values that an enum or a constant can have; None where a schema is neither."""
+    if not isinstance(schema, dict) or not ("const" in schema or "enum" in schema):
+        return None
+    found: list[Any] = [schema["const"]] if "const" in schema else schema["enum"]
+    return found
+
+
+def tags(schema: Schema) -> tuple[str, dict[str, str]] | None:
+    """The field that tells the members of a union, and the reference that each of its values stands for; None where
+    members are told otherwise.
+    """
+    told = schema.get("discriminator", {})
+    name, mapping = told.get("propertyName"), told.get("mapping")
+    if not isinstance(name, str) or not isinstance(mapping, dict):
+        return None
+    return (name, dict(mapping)) if all(isinstance(target, str) for target in mapping.values()) else None
+
+
+def label(member: Any) -> str:
+    """The step of a path into a member of a union: ``<Cat>``; empty where it has no name."""
+    name = reference(member) if isinstance(member, dict) else None
+    return "" if name is None else f"<{name}>"
+
+
+def shown(schema: Any) -> str:
+    """A schema in a few words: ``list[str]``, ``int (minimum 1)``, ``{name, age}``."""
+    words = Annotations({}).of(schema)
+    if isinstance(schema, dict):
+        if "properties" in schema:
+            words = f"{{{', '.join(schema['properties'])}}}"
+        said = [f"{key} {schema[key]}" for key in ("pattern", *COUNTS, *NUMBERS) if key in schema]
+        if words == "str" and "format" in schema:
+            said.insert(0, schema["format"])
+        words += f" ({', '.join(said)})" if said else ""
+    return words if len(words) <= _SHOWN_CHARACTERS else words[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def json_type(value: object) -> str:
+    """The type of a JSON value, as JSON Schema calls it."""
+    if isinstance(value, bool):
+        return "boolean"
+    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object", type(None): "null"}
+    return names[type(value)]
+
+
+def _undescribed(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in DOCS}
+
+
+def _references(value: Any) -> Iterator[str]:
+    """The names of all definitions that a schema refers to, in whatever keyword."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, str) and value.startswith(DEFINITIONS):
+        yield value.removeprefix(DEFINITIONS)

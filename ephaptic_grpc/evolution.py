@@ -1,0 +1,193 @@
+"""How a service has changed since an older contract of it, and what that means to the callers of the older one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic_core import from_json
+
+from ephaptic_grpc import differences as rules
+from ephaptic_grpc.codegen.annotations import STARS
+from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
+from ephaptic_grpc.definitions import Definitions
+from ephaptic_grpc.differences import Difference, Severity, Side, under
+from ephaptic_grpc.names import rpc_name
+from ephaptic_grpc.subtyping import Subtyping
+
+_BY_POSITION = (Kind.POSITIONAL_ONLY, Kind.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (Kind.POSITIONAL_OR_KEYWORD, Kind.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One change of a service.
+
+    Attributes:
+        severity: what it means to callers who stay as they are.
+        function: which one; empty where it is the whole service.
+        path: the place in its arguments, such as ``order.items[].price``, or in its result, such as
+            ``-> [].price``; empty where it is the whole function.
+        sentence: who breaks, and what to do instead.
+    """
+
+    severity: Severity
+    function: str
+    path: str
+    sentence: str
+
+
+def evolution(old: Contract, new: Contract) -> list[Finding]:
+    """All that has changed from an old contract to a new one, the worst first, else in the order of the old one."""
+    findings = list(_evolved(old, new))
+    return sorted(dict.fromkeys(findings), key=lambda finding: finding.severity.weight)
+
+
+def _evolved(old: Contract, new: Contract) -> Iterator[Finding]:
+    if old.service != new.service:
+        said = f"the service was {old.service}: all callers of that fail; serve it under its old name, too"
+        yield Finding(Severity.BREAKING, "", "", said)
+    definitions = Definitions(old.definitions, new.definitions)
+    functions = _Functions(definitions)
+    # By the name on the wire, which is all that a generated client uses.
+    was, now = ({rpc_name(function.name): function for function in one.functions} for one in (old, new))
+    for rpc, function in was.items():
+        if rpc in now:
+            yield from functions.compare(function, now[rpc])
+        else:
+            twin = _twin(function, old, new, [other for name, other in now.items() if name not in was])
+            what = f"is called {twin.name} now" if twin else "is gone"
+            advice = "expose it under both names" if twin else "keep it until nobody calls it"
+            yield Finding(Severity.BREAKING, function.name, "", f"{what}: all its callers fail; {advice}")
+    for rpc, function in now.items():
+        if rpc not in was:
+            yield Finding(Severity.COMPATIBLE, function.name, "", "is new: nobody calls it yet")
+
+
+def _twin(function: Function, old: Contract, new: Contract, candidates: Sequence[Function]) -> Function | None:
+    """The function that takes and gives the same under a new name, where there is exactly one."""
+    same = [other for other in candidates if new.fingerprint(other) == old.fingerprint(function)]
+    return same[0] if len(same) == 1 else None
+
+
+class _Functions:
+    """Compares functions of an old and a new contract."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._arguments = Subtyping(Side.ARGUMENT, definitions)
+        self._results = Subtyping(Side.RESULT, definitions)
+
+    def compare(self, old: Function, new: Function) -> Iterator[Finding]:
+        if old.streams != new.streams:
+            was, is_now = ("a stream", "one value")[:: 1 if old.streams else -1]
+            said = f"gave {was}, gives {is_now}: all its callers fail; expose the new one under another name"
+            yield Finding(Severity.BREAKING, old.name, "", said)
+        for found in self._parameters(old.parameters, new.parameters):
+            yield Finding(found.severity, old.name, found.path, found.sentence)
+        if old.streams == new.streams:
+            for found in self._results.compare(old.value, new.value):
+                yield Finding(found.severity, old.name, f"-> {found.path}".rstrip(), found.sentence)
+
+    def _parameters(self, old: Sequence[Parameter], new: Sequence[Parameter]) -> Iterator[Difference]:
+        was, now = _Signature(old), _Signature(new)
+        kept: set[str] = set()
+        for parameter in old:
+            path = _key(parameter)
+            if parameter.kind in STARS:
+                yield from under(path, self._rest(parameter, now.rest.get(parameter.kind)))
+                continue
+            other = now.match(parameter, was)
+            renamed = None if other is not None else _renamed(parameter, was, now)
+            if renamed is not None:
+                kept.add(_key(renamed))
+                yield rules.RENAMED.found(Side.ARGUMENT, path, new=_key(renamed))
+                yield from under(path, self._kept(parameter, renamed, was, now))
+            elif other is None:
+                yield rules.GONE.found(Side.ARGUMENT, path)
+            elif other.kind in STARS:
+                yield from under(path, self._swallowed(parameter, other, was))
+            else:
+                kept.add(_key(other))
+                yield from under(path, self._kept(parameter, other, was, now))
+        for other in new:
+            known = other.kind in was.rest if other.kind in STARS else _key(other) in kept
+            if not known:
+                yield from under(_key(other), self._added(other, was))
+
+    def _kept(self, old: Parameter, new: Parameter, was: "_Signature", now: "_Signature") -> Iterator[Difference]:
+        yield from self._arguments.compare(old.schema, new.schema)
+        if new.required and not old.required:
+            yield rules.REQUIRED.found(Side.ARGUMENT)
+        elif old.required and not new.required:
+            yield rules.LEFT_OUT.found(Side.ARGUMENT)
+        elif not old.required:
+            told = ({} if one.default is None else {"default": from_json(one.default)} for one in (old, new))
+            yield from self._arguments.default(*told)
+        if was.takes_by_name(old) and new.kind is Kind.POSITIONAL_ONLY:
+            yield rules.ONLY_BY_POSITION.found(Side.ARGUMENT)
+        if was.takes_by_position(old):
+            if new.kind is Kind.KEYWORD_ONLY:
+                yield rules.ONLY_BY_NAME.found(Side.ARGUMENT)
+            elif was.positions.index(old) != now.positions.index(new):
+                before, after = was.positions.index(old) + 1, now.positions.index(new) + 1
+                yield rules.MOVED.found(Side.ARGUMENT, old=before, new=after)
+
+    def _swallowed(self, old: Parameter, rest: Parameter, was: "_Signature") -> Iterator[Difference]:
+        """A parameter that goes by what takes the rest now."""
+        yield rules.SWALLOWED.found(Side.ARGUMENT, new=_key(rest))
+        if rest.kind is Kind.VAR_KEYWORD and was.takes_by_position(old):
+            yield rules.ONLY_BY_NAME.found(Side.ARGUMENT)
+        yield from self._arguments.compare(old.schema, rest.schema)
+
+    def _rest(self, old: Parameter, new: Parameter | None) -> list[Difference]:
+        """What takes the rest."""
+        if new is None:
+            return [rules.GONE.found(Side.ARGUMENT)]
+        return self._arguments.compare(old.schema, new.schema)
+
+    def _added(self, new: Parameter, was: "_Signature") -> Iterator[Difference]:
+        yield (rules.NEW_AND_REQUIRED if new.required else rules.NEW_AND_OPTIONAL).found(Side.ARGUMENT)
+        for kind, kinds in ((Kind.VAR_POSITIONAL, _BY_POSITION), (Kind.VAR_KEYWORD, _BY_NAME)):
+            if kind in was.rest and new.kind in kinds:  # which took it until now
+                yield rules.DRAWN.found(Side.ARGUMENT, old=_key(was.rest[kind]))
+                yield from self._arguments.compare(was.rest[kind].schema, new.schema)
+
+
+class _Signature:
+    """The parameters of a function, by how they can be given."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self.positions = [one for one in parameters if one.kind in _BY_POSITION]
+        self.rest = {one.kind: one for one in parameters if one.kind in STARS}
+        self._keys = {_key(one): one for one in parameters if one.kind not in STARS}
+        self._needs_position = any(one.required and one.kind is Kind.POSITIONAL_ONLY for one in parameters)
+        self._needs_name = any(one.required and one.kind is Kind.KEYWORD_ONLY for one in parameters)
+
+    def takes_by_name(self, parameter: Parameter) -> bool:
+        """Whether a call with a JSON object can give a parameter."""
+        return parameter.kind in _BY_NAME and not self._needs_position
+
+    def takes_by_position(self, parameter: Parameter) -> bool:
+        """Whether a call with a JSON array can give a parameter."""
+        return parameter.kind in _BY_POSITION and not self._needs_name
+
+    def knows(self, key: str) -> bool:
+        """Whether there is a parameter of a name, however it can be given."""
+        return key in self._keys
+
+    def match(self, parameter: Parameter, was: "_Signature") -> Parameter | None:
+        """What takes the argument that was for a parameter of an older signature; None where it is refused."""
+        if was.takes_by_name(parameter):
+            return self._keys.get(_key(parameter)) or self.rest.get(Kind.VAR_KEYWORD)
+        index = was.positions.index(parameter)
+        return self.positions[index] if index < len(self.positions) else self.rest.get(Kind.VAR_POSITIONAL)
+
+
+def _renamed(parameter: Parameter, was: _Signature, now: _Signature) -> Parameter | None:
+    """The new parameter in the place of one whose name is gone."""
+    index = was.positions.index(parameter) if was.takes_by_position(parameter) else len(now.positions)
+    other = now.positions[index] if index < len(now.positions) else None
+    return None if other is None or was.knows(_key(other)) else other
+
+
+def _key(parameter: Parameter) -> str:
+    """What a parameter is called in JSON; with its stars where it takes the rest."""
+    return STARS.get(parameter.kind, "") + (parameter.alias or parameter.name)
