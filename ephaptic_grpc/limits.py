@@ -57,6 +57,10 @@ others have a turn: longer than this, they would feel what never waits itself.
 HEARTBEAT_MILLISECONDS: Final = 100
 """The shortest silence that a caller can ask to have broken."""
 
+EVENT_HEARTBEAT_SECONDS: Final = 15.0
+"""The longest silence of Server-Sent Events, unless their reader asks for another: many proxies cut what is quiet for
+30 or 60 s.
+"""
 
 PENDING_CALLS: Final = 20_000
 """Calls that have come and that the event loop has not yet begun to serve; those beyond are refused.
