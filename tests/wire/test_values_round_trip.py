@@ -202,7 +202,8 @@ TYPES: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "int": (int, ints),
     "big_int": (int, st.integers(2**64, 2**600) | st.integers(-(2**600), -(2**64))),
     "float": (float, floats),
-    "complex": (complex, st.complex_numbers(allow_nan=False, allow_infinity=False)),
+    # Pydantic 2.11 writes 1-0j as "1+-0j", and can't read that.
+    "complex": (complex, st.builds(lambda real, imag: complex(real, imag + 0.0), floats, floats)),
     "str": (str, texts),
     "bytes": (bytes, binary),
     "decimal": (Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
