@@ -56,7 +56,7 @@ _OF_ANY_TEXT: Final = {"password", "path"}
 
 _T = TypeVar("_T")
 
-_MOST_STEPS: Final = 100_000
+_MOST_STEPS: Final = 20_000
 _MOST_LEVELS: Final = 100
 _MOST_DIFFERENCES: Final = 200
 """Of one pair of definitions; more would say nothing that these don't."""
