@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "sync-stream": "items of a synchronous generator",
     "first-item": "how long the first item takes, and each of those that come slowly",
     "cancel": "from the end of a call to the clean-up of its function",
+    "http": "calls and items over HTTP: plain JSON by httpx, gRPC-Web by the generated client in Node",
     "open-streams": "calls beside thousands of idle streams",
     "functions": "calls where a thousand functions are exposed",
     "memory": "what an open stream takes",

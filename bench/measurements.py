@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from bench.load import Work
+from bench.node import NODE_IS_THERE
 from bench.peers import PEERS, python_of
 from bench.web import PACKAGES
 from bench.worker import LOOPS, MEMORY_IS_KNOWN, Worker, cores
@@ -14,6 +15,7 @@ from bench.worker import LOOPS, MEMORY_IS_KNOWN, Worker, cores
 _OPEN_STREAMS: Final = 1_000
 _IDLE_STREAMS: Final = 5_000
 _MANY_FUNCTIONS: Final = 1_000
+_HTTP_PEERS: Final = ("connectrpc", "sonora", "fastapi")
 
 
 class Variant(NamedTuple):
@@ -34,6 +36,8 @@ BARE: Final = Variant("bare", "asyncio")
 OURS: Final = Variant("ours", "asyncio")
 OURS_UVLOOP: Final = Variant("ours", "uvloop")
 OURS_MANY: Final = Variant("ours", "asyncio", functions=_MANY_FUNCTIONS)
+OVER_HTTP: Final = Variant("over_http", "uvloop" if "uvloop" in LOOPS else "asyncio")
+NODE: Final = OVER_HTTP._replace(library="node")
 OURS_BUSY: Final = Variant("ours", "asyncio", idle=_IDLE_STREAMS)
 ENVOY: Final = Variant("envoy", "asyncio")
 RUNTIME: Final = Variant("runtime", "asyncio")
@@ -130,11 +134,17 @@ def measurements(*, peers: bool) -> list[Measurement]:
         peers: also what other libraries do, in place of all that they can't be asked to do.
     """
     known = [
-        replace(each, comparisons=tuple(c for c in each.comparisons if c.variant.loop in LOOPS))
+        replace(
+            each, comparisons=tuple(c for c in each.comparisons if c.variant.loop in LOOPS and _is_there(c.variant))
+        )
         for each in _MEASUREMENTS
         if (MEMORY_IS_KNOWN or each.take is not _memory) and (PACKAGES.exists() or each.command != "web")
     ]
     return [replace(each, comparisons=_against_peers(each)) for each in known if each.peers] if peers else known
+
+
+def _is_there(variant: Variant) -> bool:
+    return variant.library != "node" or NODE_IS_THERE
 
 
 def _load(command: str, *arguments: object) -> Callable[[Pair, float], Figure]:
@@ -173,7 +183,17 @@ def _against_bare(
     return Comparison(OURS, goal=asyncio, most=most), Comparison(OURS_UVLOOP, goal=uvloop, most=most)
 
 
+def _against_grpc() -> tuple[Comparison, ...]:
+    ours = OURS._replace(loop=OVER_HTTP.loop)
+    return Comparison(OVER_HTTP, ours), Comparison(NODE, ours)
+
+
 def _against_peers(measurement: Measurement) -> tuple[Comparison, ...]:
+    if measurement.command == "http":
+        least = 5.0 if "items" in measurement.title else 1.0
+        others = [Variant(peer, OVER_HTTP.loop) for peer in _HTTP_PEERS]
+        edges = filter(_is_there, (OVER_HTTP, NODE))
+        return tuple(Comparison(edge, other, least) for edge in edges for other in others)
     goal = 1.0 if measurement.command == "stream" else None
     ours = OURS_UVLOOP if "uvloop" in LOOPS else OURS
     peers = (BARE, *(Variant(peer, ours.loop) for peer in PEERS))
@@ -227,6 +247,19 @@ _MEASUREMENTS: Final = (
         _load("cancel"),
         _against_bare(most=2),
         less_is_better=True,
+    ),
+    Measurement(
+        "http", "unary calls per second over HTTP, 1 in flight", _load("unary", 1), _against_grpc(), peers=True
+    ),
+    Measurement(
+        "http", "unary calls per second over HTTP, 64 in flight", _load("unary", 64), _against_grpc(), peers=True
+    ),
+    Measurement(
+        "http",
+        "items per second over HTTP, 1 stream",
+        _load("stream", "tokens", 1, 10_000),
+        _against_grpc(),
+        peers=True,
     ),
     Measurement(
         "open-streams",

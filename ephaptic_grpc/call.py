@@ -50,6 +50,9 @@ _current: Final[ContextVar[Call]] = ContextVar("ephaptic_grpc_call")
 enter_call: Final = _current.set
 """Make a call the current one of this context. Only what starts a call may do so."""
 
+leave_call: Final = _current.reset
+"""Undo that, with what it gave: for what starts a call in a task that isn't its own."""
+
 
 def current_call() -> Call:
     """The call that is being served: in a function, in what it awaits, in the tasks and threads it starts.

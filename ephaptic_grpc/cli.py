@@ -91,6 +91,9 @@ def serve(
     ] = None,
     origin: Origins = None,
     header: Headers = None,
+    without_envoy: Annotated[
+        bool, typer.Option("--without-envoy", help="With --web: no Envoy, but uvicorn in this process.")
+    ] = False,
     grpc_experiments: Annotated[
         bool, typer.Option("--grpc-experiments", help="Unary calls a tenth faster, by experiments of gRPC's own.")
     ] = False,
@@ -101,15 +104,15 @@ def serve(
     """
     if grpc_experiments:
         _use_experiments()
-    if web is None and (static or origin or header):
-        fail("--static, --origin and --header are for --web", MISUSED)
+    if web is None and (static or origin or header or without_envoy):
+        fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
     serving = Serving(
         host=host,
         port=port,
         grace=_RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
         loop=loop,
         reflection=is_loopback(host) if reflection is None else reflection,
-        web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ())),
+        web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ()), without_envoy),
     )
     if not reload:
         _serve(modules, serving)

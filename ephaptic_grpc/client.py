@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 from weakref import WeakSet
@@ -10,6 +11,7 @@ import grpc
 
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.limits import AHEAD_SECONDS
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
     BaseClient,
@@ -99,6 +101,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._heartbeats = heartbeats
         self._next = aiter(call).__anext__
         self._come: Iterator[T] = iter(())  # with the last message, and not given yet
+        self._turn = 0.0  # when the event loop is due to have one
         self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
@@ -108,8 +111,12 @@ class Stream(AsyncIterator[T], Generic[T]):
         try:
             while True:
                 for item in self._come:
+                    if perf_counter() > self._turn:
+                        await asyncio.sleep(0)  # who loops over items that have come may never wait itself
+                        self._turn = perf_counter() + AHEAD_SECONDS
                     return item
                 message = await self._next()
+                self._turn = perf_counter() + AHEAD_SECONDS
                 if message or not self._heartbeats:
                     self._come = self._method.items(message)
         except StopAsyncIteration:
@@ -119,6 +126,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         except grpc.RpcError as error:
             raise CallError.of(error) from None
         except asyncio.CancelledError:
+            self.cancel()
             raise _cancelled() from None
         except BaseException:
             self.cancel()
@@ -323,6 +331,8 @@ class _Connection:
     async def close(self) -> None:
         self._closed = True
         channel, self._channel = self._channel, None
+        self._unary.clear()
+        self._stream.clear()
         for call in self._streams:  # older releases of grpcio forget those that nobody reads just now
             call.cancel()
         if channel is not None:

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from ephaptic_grpc.codegen.contract_json import contract_json
+from ephaptic_grpc.codegen.openapi import is_openapi, openapi_json
 from ephaptic_grpc.codegen.proto import proto_files
 from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
@@ -32,7 +33,10 @@ _EMITTERS: Final[dict[str, Callable[[Contract], str]]] = {
     ".ts": typescript_module,
     ".json": contract_json,
 }
-_ENDINGS: Final = ".py makes a Python module, .ts a TypeScript one, .json shows the contract"
+_ENDINGS: Final = (
+    ".py makes a Python module, .ts a TypeScript one, openapi.json or .openapi.json an OpenAPI document, and any other "
+    ".json shows the contract"
+)
 
 Modules = Annotated[
     list[str],
@@ -146,7 +150,8 @@ def check(
 
 
 def _generate(source: str, output: Path, service: str | None, *, check: bool = False) -> None:
-    text = _EMITTERS[output.suffix](contract_of(source, service))
+    emit = openapi_json if is_openapi(output.name) else _EMITTERS[output.suffix]
+    text = emit(contract_of(source, service))
     save({output: text.encode()}, f"generate {source} -o {output}", check=check)
 
 

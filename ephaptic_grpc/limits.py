@@ -50,13 +50,17 @@ most: with more, an item that just fits into what a client takes would not fit o
 """
 
 AHEAD_SECONDS: Final = 0.002
-"""How long an item waits for those that follow it; longer than this, other calls would feel a generator that never
-waits itself.
+"""How long an item waits for those that follow it, and how long a client loops over items that came together until
+others have a turn: longer than this, they would feel what never waits itself.
 """
 
 HEARTBEAT_MILLISECONDS: Final = 100
 """The shortest silence that a caller can ask to have broken."""
 
+EVENT_HEARTBEAT_SECONDS: Final = 15.0
+"""The longest silence of Server-Sent Events, unless their reader asks for another: many proxies cut what is quiet for
+30 or 60 s.
+"""
 
 PENDING_CALLS: Final = 20_000
 """Calls that have come and that the event loop has not yet begun to serve; those beyond are refused.

@@ -143,6 +143,18 @@ def unpack(message: bytes) -> bytes:
     return payload.json
 
 
+def arguments(message: bytes) -> bytes:
+    """The JSON of the arguments in a request.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT, the message is none.
+    """
+    try:
+        return unpack(message)
+    except MalformedPayloadError as error:
+        raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+
+
 def unpack_items(message: bytes) -> list[bytes]:
     """The JSON of each item in a message of a stream; of one, empty, in a message that only breaks the silence.
 

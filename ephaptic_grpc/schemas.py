@@ -51,7 +51,9 @@ class _Generator(GenerateJsonSchema):
         return {**made, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
-        return {**super().enum_schema(schema), ENUM_NAMES: [member.name for member in schema["members"]]}
+        members = list(dict.fromkeys(schema["members"]))  # a second name of the same member comes as that member again
+        made = super().enum_schema({**schema, "members": members})
+        return {**made, ENUM_NAMES: [member.name for member in members]}
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         default = super().get_default_value(schema)
@@ -106,9 +108,15 @@ def rebuilt(schema: Any, change: Callable[[Schema], Schema]) -> Any:
     return {**schema, **below}
 
 
-def renamed(schema: Any, names: Mapping[str, str]) -> Any:
-    """A schema that refers to definitions by other names; one that isn't in ``names`` keeps its own."""
-    return _redirected(schema, lambda name: names.get(name, name))
+def renamed(schema: Any, names: Mapping[str, str], place: str = DEFINITIONS) -> Any:
+    """A schema that refers to definitions by other names; one that isn't in ``names`` keeps its own.
+
+    Args:
+        schema: any.
+        names: the other names.
+        place: what its references begin with then.
+    """
+    return _redirected(schema, lambda name: names.get(name, name), place)
 
 
 def canonical(schema: Any, names: dict[str, str]) -> Any:
@@ -117,14 +125,14 @@ def canonical(schema: Any, names: dict[str, str]) -> Any:
     return _redirected(bare, lambda name: names.setdefault(name, str(len(names))))
 
 
-def _redirected(schema: Any, target: Callable[[str], str]) -> Any:
+def _redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITIONS) -> Any:
     def change(part: Schema) -> Schema:
         name = reference(part)
         if name is not None:
-            part = {**part, "$ref": DEFINITIONS + target(name)}
+            part = {**part, "$ref": place + target(name)}
         mapping = part.get("discriminator", {}).get("mapping")
         if mapping:
-            mapping = {tag: DEFINITIONS + target(ref.removeprefix(DEFINITIONS)) for tag, ref in mapping.items()}
+            mapping = {tag: place + target(ref.removeprefix(DEFINITIONS)) for tag, ref in mapping.items()}
             part = {**part, "discriminator": {**part["discriminator"], "mapping": mapping}}
         return part
 

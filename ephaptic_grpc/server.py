@@ -19,14 +19,13 @@ import grpc
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
-from ephaptic_grpc.contract import fingerprint
-from ephaptic_grpc.errors import BadArgumentsError, ServiceError, status_of
+from ephaptic_grpc.edge import Calls, failure, served
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
-from ephaptic_grpc.payload import CONTRACT_KEY, KIND_ASKED, KIND_STREAM, Delivery, MalformedPayloadError, pack, unpack
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
-from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
 
 logger = logging.getLogger("ephaptic_grpc")
@@ -65,13 +64,7 @@ class Server:
         limits: Limits = Limits(),  # noqa: B008  it is frozen
         reflection: bool = False,
     ) -> None:
-        self.services: Final = services or (default_service,)
-        for service in self.services:
-            if not isinstance(service, Service):
-                raise TypeError(f"Server takes services, not {service!r}")
-        names = [service.name for service in self.services]
-        if len(set(names)) < len(names):
-            raise ValueError(f"a server has one service of a name: {', '.join(names)}")
+        self.services: Final = served(services)
         if not 0 <= port <= 65535:
             raise ValueError(f"a port is 0 to 65535, not {port}")
         self.host: Final = host
@@ -80,7 +73,7 @@ class Server:
         self._credentials = credentials
         self._limits = limits
         self._threads = Threads(limits.threads)
-        self._calls = _Calls()
+        self._calls: Calls[Call] = Calls()
         self._paths = {
             procedure.path: _method_handler(procedure, self._threads, self._calls)
             for service in self.services
@@ -188,28 +181,6 @@ class Server:
         await self.stop()
 
 
-class _Calls:
-    """The calls in flight, counted until their functions have really ended."""
-
-    def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._idle = asyncio.Event()
-        self.add = self._calls.add
-
-    def discard(self, call: Call) -> None:
-        self._calls.discard(call)
-        if not self._calls:
-            self._idle.set()
-
-    async def idle(self) -> None:
-        while self._calls:
-            self._idle.clear()
-            await self._idle.wait()
-
-    def paths(self) -> list[str]:
-        return sorted(call.procedure.path for call in self._calls)
-
-
 class _Paths(grpc.GenericRpcHandler):
     """One look-up by the exact path. grpc.aio slows down with each handler that is registered instead."""
 
@@ -220,7 +191,7 @@ class _Paths(grpc.GenericRpcHandler):
         return self._paths.get(handler_call_details.method)
 
 
-def _method_handler(procedure: Procedure, threads: Threads, calls: _Calls) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(procedure: Procedure, threads: Threads, calls: Calls[Call]) -> grpc.RpcMethodHandler[Any, Any]:
     # No (de)serialisers: what they raise, grpc.aio would tell the caller.
     if procedure.streams:
         return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls))
@@ -228,7 +199,7 @@ def _method_handler(procedure: Procedure, threads: Threads, calls: _Calls) -> gr
 
 
 def _unary_handler(
-    procedure: Procedure, threads: Threads, calls: _Calls
+    procedure: Procedure, threads: Threads, calls: Calls[Call]
 ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     run = invoke.unary(procedure, threads)
 
@@ -237,9 +208,9 @@ def _unary_handler(
         calls.add(call)
         enter_call(call)
         try:
-            return pack(await run(_arguments(message)))
+            return pack(await run(arguments(message)))
         except BaseException as error:
-            await _abort(error, procedure, context)
+            await _abort(error, call, context)
         finally:
             calls.discard(call)
 
@@ -247,7 +218,7 @@ def _unary_handler(
 
 
 def _stream_handler(
-    procedure: Procedure, threads: Threads, calls: _Calls
+    procedure: Procedure, threads: Threads, calls: Calls[Call]
 ) -> Callable[[bytes, _Context], Awaitable[None]]:
     run = invoke.stream(procedure, threads)
 
@@ -270,23 +241,16 @@ def _stream_handler(
             metadata = context.invocation_metadata() or ()
             if KIND_ASKED in metadata:
                 await context.send_initial_metadata((KIND_STREAM,))
-            await run(_arguments(message), send, Delivery.asked(metadata))
+            await run(arguments(message), send, Delivery.asked(metadata))
         except BaseException as error:
-            await _abort(error, procedure, context)
+            await _abort(error, call, context)
         finally:
             calls.discard(call)
 
     return handle
 
 
-def _arguments(message: bytes) -> bytes:
-    try:
-        return unpack(message)
-    except MalformedPayloadError as error:
-        raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-
-
-async def _abort(error: BaseException, procedure: Procedure, context: _Context) -> Never:
+async def _abort(error: BaseException, call: Call, context: _Context) -> Never:
     """End a call with the status that an exception means; always raises."""
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -294,11 +258,7 @@ async def _abort(error: BaseException, procedure: Procedure, context: _Context) 
         with suppress(grpc.aio.BaseError):
             await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
         raise error
-    if isinstance(error, BadArgumentsError):
-        for key, value in context.invocation_metadata() or ():
-            if key == CONTRACT_KEY:
-                error = error.under(str(value), fingerprint(procedure))
-    status = status_of(error, procedure.path)
+    status = failure(error, call)
     await context.abort(status.code, status.message, status.trailing_metadata)
 
 

@@ -1,4 +1,4 @@
-"""A process that serves: its event loop, what it says, the Envoy in front of it, and how it leaves."""
+"""A process that serves: its event loop, what it says, what serves browsers beside it, and how it leaves."""
 
 import asyncio
 import importlib
@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ephaptic_grpc.codegen.envoy import Gateway
 from ephaptic_grpc.server import Server, check_address, host_port, is_loopback
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, static_files
+
+if TYPE_CHECKING:
+    from ephaptic_grpc.without_envoy import WebServer
 
 _LEAVING_SECONDS: Final = 1.0
 
@@ -43,12 +46,14 @@ class Web:
         static: a folder whose files are served beside the functions.
         origins: as of ``Gateway``.
         headers: as of ``Gateway``.
+        without_envoy: whether this process answers them itself, as it does where there is no Envoy.
     """
 
     port: int
     static: Path | None = None
     origins: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    without_envoy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ class Serving:
         grace: as of ``Server``.
         loop: the event loop; ``auto`` is uvloop where it is installed.
         reflection: as of ``Server``.
-        web: what browsers get; None means that there is no Envoy.
+        web: what browsers get; None means nothing.
     """
 
     host: str
@@ -80,15 +85,67 @@ def serve_process(services: Sequence[Service], serving: Serving) -> None:
         ValueError: an origin or a header that is none, or there is nothing in the folder.
         NoEnvoyError, NoLoopError: what was asked for isn't installed.
     """
-    server = Server(*services, host=serving.host, port=serving.port, grace=serving.grace, reflection=serving.reflection)
-    if serving.web is not None:
-        envoy_path()
-        check_address(serving.host, serving.web.port)
+    web = serving.web
+    own: WebServer | None = None
+    if web is not None:
+        check_address(serving.host, web.port)
+        own = _in_place_of_envoy(services, serving, web)
+    server = _Server(own, services, serving)
     with asyncio.Runner(loop_factory=_loop_factory(serving.loop)) as runner:
-        runner.run(_run(server, serving.web))
+        runner.run(_run(server, web, own))
 
 
-async def _run(server: Server, web: Web | None) -> None:
+class _Server(Server):
+    """A server that drains together with what serves browsers in the same process, where there is that."""
+
+    def __init__(self, web: "WebServer | None", services: Sequence[Service], serving: Serving) -> None:
+        super().__init__(
+            *services, host=serving.host, port=serving.port, grace=serving.grace, reflection=serving.reflection
+        )
+        self._web = web
+        self._seconds = serving.grace
+
+    async def stop(self, grace: float | None = None) -> None:
+        if self._web is None:
+            await super().stop(grace)
+        else:
+            drained = self._web.drain(self._seconds if grace is None else grace)
+            await asyncio.gather(super().stop(grace), drained)
+
+
+def _in_place_of_envoy(services: Sequence[Service], serving: Serving, web: Web) -> "WebServer | None":
+    """What serves browsers where no Envoy shall, or can, which is said; None where an Envoy does.
+
+    Raises:
+        NoEnvoyError: there is neither an Envoy nor what takes its place.
+    """
+    missing = None
+    if not web.without_envoy:
+        try:
+            envoy_path()
+            return None
+        except NoEnvoyError as error:
+            missing = error
+    try:
+        from ephaptic_grpc.without_envoy import WebServer  # here, since it needs an extra
+    except ImportError:
+        raise missing or NoEnvoyError(
+            "--without-envoy needs Starlette and uvicorn: pip install 'ephaptic-grpc[asgi]'"
+        ) from None
+    if missing:
+        _say("There is no Envoy here (it comes with the extra 'web', where it has a wheel): uvicorn serves browsers.")
+    return WebServer(
+        services,
+        serving.host,
+        web.port,
+        origins=web.origins,
+        hosts=_hosts(serving.host, web.origins),
+        headers=web.headers,
+        files={} if web.static is None else static_files(web.static),
+    )
+
+
+async def _run(server: Server, web: Web | None, own: "WebServer | None") -> None:
     async with server:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         for service in server.services:
@@ -98,6 +155,10 @@ async def _run(server: Server, web: Web | None) -> None:
         if web is None:
             _say(f"on {server.address} ({loop}). Ctrl-C stops.")
             await waiting
+        elif own is not None:
+            async with own:
+                _say(f"on {server.address} ({loop}), for browsers on http://{own.address}. Ctrl-C stops.")
+                await waiting
         else:
             async with running_envoy(server.services, _gateway(server, web)) as envoy:
                 _say(f"on {server.address} ({loop}), for browsers on http://{envoy.address}. Ctrl-C stops.")

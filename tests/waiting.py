@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def eventually(condition: Callable[[], Any], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Any], within: float = 20.0) -> None:
     """Wait until a condition holds; AssertionError where it doesn't in time."""
     deadline = time.monotonic() + within
     while not condition():
@@ -14,7 +14,7 @@ async def eventually(condition: Callable[[], Any], within: float = 5.0) -> None:
         await asyncio.sleep(0.005)
 
 
-def eventually_sync(condition: Callable[[], Any], within: float = 5.0) -> None:
+def eventually_sync(condition: Callable[[], Any], within: float = 20.0) -> None:
     """The same, for tests that block."""
     deadline = time.monotonic() + within
     while not condition():
@@ -22,7 +22,7 @@ def eventually_sync(condition: Callable[[], Any], within: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-async def settled(value: Callable[[], Any], within: float = 5.0, still: float = 0.1) -> Any:
+async def settled(value: Callable[[], Any], within: float = 20.0, still: float = 0.1) -> Any:
     """Wait until a value has stopped changing, and return it."""
     deadline = time.monotonic() + within
     last, since = value(), time.monotonic()

@@ -17,7 +17,10 @@ _FORMATS: Final = {
     "date-time": ("datetime", "datetime"),
     "decimal": ("decimal", "Decimal"),
     "duration": ("datetime", "timedelta"),
+    "ipv4": ("ipaddress", "IPv4Address"),
+    "ipv6": ("ipaddress", "IPv6Address"),
     "password": ("pydantic", "SecretStr"),
+    "path": ("pathlib", "Path"),
     "time": ("datetime", "time"),
     "uuid": ("uuid", "UUID"),
 }

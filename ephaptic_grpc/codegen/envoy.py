@@ -14,24 +14,10 @@ from typing import Final
 
 from ephaptic_grpc.limits import PING_SECONDS
 from ephaptic_grpc.names import rpc_name
+from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
 from ephaptic_grpc.service import Service
 
-_ALLOWED_HEADERS: Final = (
-    "content-type",
-    "x-grpc-web",
-    "x-user-agent",
-    "grpc-timeout",
-    "authorization",
-    "ephaptic-batch",
-    "ephaptic-contract",
-    "ephaptic-heartbeat",
-)
-_EXPOSED_HEADERS: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin")
 _TYPES: Final = "type.googleapis.com/envoy.extensions"
-_ORIGIN: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?", re.ASCII
-)
-_HEADER: Final = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +72,7 @@ class Gateway:
             raise ValueError("a gateway needs a server to send calls to")
         for address in (*self.upstreams, self.listen):
             _split(address)
-        for origin in self.origins:
-            _check_origin(origin)
-        for header in self.headers:
-            if not _HEADER.fullmatch(header) or header == "*":
-                raise ValueError(f"a header's name is like x-tenant, in lower case, not {header!r}")
+        check_pages(self.origins, self.headers)
 
 
 def envoy_config(services: Sequence[Service], gateway: Gateway) -> str:
@@ -272,8 +254,8 @@ def _cors(gateway: Gateway) -> str:
             forward_not_matching_preflights: false
         """,
         origins=", ".join(f"{{exact: {_quoted(origin)}}}" for origin in gateway.origins),
-        allowed=_quoted(",".join((*_ALLOWED_HEADERS, *gateway.headers))),
-        exposed=_quoted(",".join(_EXPOSED_HEADERS)),
+        allowed=_quoted(",".join((*ALLOWED_HEADERS, *gateway.headers))),
+        exposed=_quoted(",".join(EXPOSED_HEADERS)),
     )
 
 
@@ -299,7 +281,7 @@ _OTHER_HOSTS: Final = dedent("""\
       domains: ["*"]
       routes:
       - match: {prefix: "/"}
-        direct_response: {status: 421, body: {inline_string: "not under this name: see --origin"}}""")
+        direct_response: {status: 421, body: {inline_string: "this name is not served: see --origin"}}""")
 
 _NO_FILE_ROUTE: Final = dedent("""\
     # No call is a GET.
@@ -372,12 +354,6 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check_origin(origin: str) -> None:
-    found = _ORIGIN.fullmatch(origin)
-    if found is None or (found["scheme"], found["port"]) in (("http", "80"), ("https", "443")):
-        raise ValueError(f"an origin is exactly what browsers send, such as https://app.example.com, not {origin!r}")
 
 
 def _quoted(text: str) -> str:

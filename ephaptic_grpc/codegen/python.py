@@ -18,9 +18,9 @@ _RUNTIME: Final = "ephaptic_grpc.generated"
 _LINE: Final = 100
 _RESERVED: Final = {
     *generated.__all__,
-    *("Annotated", "Any", "ConfigDict", "Decimal", "Enum", "Field", "IntEnum", "Literal", "NotImplementedError"),
-    *("SecretStr", "StrEnum", "TypeAliasType", "UUID", "bool", "bytes", "date", "datetime", "dict", "float", "int"),
-    *("list", "set", "str", "time", "timedelta", "tuple"),
+    *("Annotated", "Any", "ConfigDict", "Decimal", "Enum", "Field", "IPv4Address", "IPv6Address", "IntEnum", "Literal"),
+    *("NotImplementedError", "Path", "SecretStr", "StrEnum", "TypeAliasType", "UUID", "bool", "bytes", "date"),
+    *("datetime", "dict", "float", "int", "list", "set", "str", "time", "timedelta", "tuple"),
 }
 """What classes can't be called, since a module may mean something else by it."""
 
@@ -97,7 +97,7 @@ class _Module:
             kind = "IntEnum"
         yield from ("", "", f"class {self._names[name]}({self._annotations.use('enum', kind)}):")
         yield from _docstring(schema.get("description", ""), "    ", space=True)
-        for value in values:
+        for value in {repr(value): value for value in values}.values():
             yield f"    {self._members[name][repr(value)]} = {literal(value)}"
 
     def _model(self, name: str, schema: Schema) -> Iterator[str]:

@@ -99,7 +99,7 @@ async def test_calls_in_flight_finish_within_the_grace(start_server, number):
         assert await unary == "done"
         assert await threaded == 100
         assert await asyncio.gather(*map(rest, streams)) == [[1, 2, 3, 4, 5]] * 2
-    await exited(server, within=2)
+    await exited(server, within=8)
     assert not server.errors(), server.errors()
 
 
@@ -117,7 +117,7 @@ async def test_a_stream_whose_end_is_still_on_its_way_arrives_in_full(start_serv
         await refuses(other)
         asyncio.get_running_loop().call_later(0.5, gate.set)
         assert len(await rest(stream)) == 2
-    await exited(server, within=2)
+    await exited(server, within=8)
     assert not server.errors(), server.errors()
 
 
@@ -134,7 +134,7 @@ async def test_what_takes_longer_than_the_grace_is_cancelled(start_server, numbe
         for stream in streams:
             with pytest.raises(CallError):
                 await rest(stream)
-    await exited(server, within=2)
+    await exited(server, within=8)
     assert sorted(server.lines()) == ["async CancelledError", "coroutine CancelledError", "sync GeneratorExit"]
     assert not server.errors(), server.errors()
 
@@ -153,7 +153,7 @@ async def test_health_says_not_serving_before_the_drain_and_its_watchers_do_not_
             assert (await watch.read()).status == NOT_SERVING
         assert not unary.done()
         assert await unary == "done"
-        await exited(server, within=2)
+        await exited(server, within=8)
     assert not server.errors(), server.errors()
 
 
@@ -162,7 +162,7 @@ async def test_an_idle_server_exits_at_once(start_server):
     async with connect(server.address, slow) as client:
         await client.takes("done", 0)
         server.signal()
-        await exited(server, within=2)
+        await exited(server, within=8)
     assert not server.errors(), server.errors()
 
 
@@ -179,7 +179,7 @@ async def test_a_second_signal_ends_the_grace(start_server, numbers):
         server.signal(numbers[1])
         with pytest.raises(CallError):
             await call
-    await exited(server, within=2)
+    await exited(server, within=8)
     assert "coroutine CancelledError" in server.lines()
     assert not server.errors(), server.errors()
 
@@ -197,7 +197,7 @@ async def test_a_function_that_ignores_its_cancellation_is_left_behind(start_com
         server.signal()
         with pytest.raises(CallError):
             await task
-    await exited(server, within=5)  # the clean-up of others has two seconds
+    await exited(server, within=15)  # the clean-up of others has two seconds
     assert "deaf ignored it" in server.lines()
     path = slow.procedures[function].path
     assert server.errors().count(f"ERROR ephaptic_grpc: {path} ignored its cancellation and was left behind") == 1
@@ -213,7 +213,7 @@ async def test_a_thread_that_sleeps_on_does_not_hold_up_the_exit(start_server, f
         server.signal()
         with pytest.raises(CallError):
             await task
-    await exited(server, within=5)
+    await exited(server, within=15)
     path = slow.procedures[function].path
     left_behind = f"ERROR ephaptic_grpc {path} ignored its cancellation and was left behind\n"
     assert server.errors() == ("" if function == "sleeps" else left_behind)
@@ -226,6 +226,6 @@ async def test_what_fails_in_its_clean_up_is_logged(start_server):
         server.signal()
         with pytest.raises(CallError):
             await rest(stream)
-    await exited(server, within=2)
+    await exited(server, within=8)
     assert "RuntimeError: the clean-up failed" in server.errors()
     assert server.errors().count("ERROR") == 1, server.errors()

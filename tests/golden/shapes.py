@@ -24,6 +24,7 @@ class Colour(enum.Enum):
     """Of the rainbow."""
 
     RED = "red"
+    CRIMSON = "red"
     DEEP_BLUE = "deep blue"
 
 

@@ -166,6 +166,21 @@ def served(origin, tmp_path_factory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
+def without_envoy(origin, tmp_path_factory) -> Iterator[Served]:
+    """The same, with uvicorn in Envoy's place."""
+    folder = tmp_path_factory.mktemp("without")
+    arguments = ("--origin", origin, "--header", "x-tenant", "--without-envoy")
+    with serving("web_service", folder, *arguments) as served:
+        yield served
+
+
+@pytest.fixture(params=["envoy", "without"])
+def either(request) -> Served:
+    """Either of them: what it does must be the same."""
+    return request.getfixturevalue("served" if request.param == "envoy" else "without_envoy")
+
+
+@pytest.fixture(scope="session")
 def tls_url(served, origin, tmp_path_factory) -> Iterator[str]:
     """The same service, by an Envoy that speaks TLS, and HTTP/2 in it."""
     folder = tmp_path_factory.mktemp("tls")

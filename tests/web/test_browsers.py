@@ -12,9 +12,18 @@ from waiting import eventually_sync
 from ephaptic_grpc.codegen.envoy import Gateway
 
 
-@pytest.fixture(params=["plain", "tls"])
-def url(request, served, tls_url) -> str:
-    return served.web if request.param == "plain" else tls_url
+@pytest.fixture(params=["plain", "tls", "without"])
+def url(request) -> str:
+    """Through Envoy, over plain HTTP/1.1 and over TLS; and with uvicorn in its place."""
+    if request.param == "tls":
+        return request.getfixturevalue("tls_url")
+    return request.getfixturevalue("served" if request.param == "plain" else "without_envoy").web
+
+
+@pytest.fixture
+def serves(request, url, served) -> Served:
+    """Who serves that URL."""
+    return request.getfixturevalue("without_envoy") if request.node.callspec.params["url"] == "without" else served
 
 
 def unary(page, url, rpc, *more):
@@ -52,23 +61,23 @@ def test_items_arrive_one_by_one(page, url):
 
 
 @pytest.mark.parametrize("how", ["break", "stop", "error", "return"])
-def test_leaving_ends_the_function(page, url, served, how):
+def test_leaving_ends_the_function(page, url, serves, how):
     """Within 100 ms where the machine has nothing else to do: the best of some tries."""
     took = []
     for attempt in range(5):
         key = f"{how} {url} {attempt}"
         left = page.evaluate("([url, key, how]) => ours.leave(url, key, how)", [url, key, how])
-        took.append(ended_at(served, key) - left)
+        took.append(ended_at(serves, key) - left)
         if took[-1] < 100:
             return
     raise AssertionError(f"milliseconds until 'finally': {took}")
 
 
-def test_closing_the_page_ends_the_function(page, url, served):
+def test_closing_the_page_ends_the_function(page, url, serves):
     key = f"closed {url}"
     page.evaluate("([url, key]) => ours.first(url, 'Forever', { key })", [url, key])
     page.close()
-    assert ended_at(served, key)
+    assert ended_at(serves, key)
 
 
 @pytest.mark.parametrize("how", ["unary", "stream"])
@@ -106,20 +115,20 @@ def test_what_is_not_exposed_is_unimplemented(page, url, path):
     assert unary(page, url, f"../{path}", {})["error"]["code"] == "UNIMPLEMENTED"
 
 
-def test_deadlines(page, url, served):
+def test_deadlines(page, url, serves):
     told = unary(page, url, "Sleep", {"seconds": 30}, {"timeoutMs": 300})
     assert told["error"]["code"] == "DEADLINE_EXCEEDED"
     key = f"deadline {url}"
     told = stream(page, url, "Forever", {"key": key}, {"timeoutMs": 500})
     assert told["items"][:3] == [0, 1, 2]
     assert told["error"]["code"] == "DEADLINE_EXCEEDED"
-    assert ended_at(served, key)
+    assert ended_at(serves, key)
     assert 0 < unary(page, url, "Sleep", {"seconds": 0}, {"timeoutMs": 9000})["items"][0] <= 9  # the server knows it
 
 
-def test_headers(page, served, tls_url):
-    assert unary(page, served.web, "Header", ["x-tenant"], {"headers": {"x-tenant": "a"}})["items"] == ["a"]
-    told = unary(page, served.web, "Header", ["authorization"], {}, {"headers": {"authorization": "Bearer t"}})
+def test_headers(page, either, tls_url):
+    assert unary(page, either.web, "Header", ["x-tenant"], {"headers": {"x-tenant": "a"}})["items"] == ["a"]
+    told = unary(page, either.web, "Header", ["authorization"], {}, {"headers": {"authorization": "Bearer t"}})
     assert told["items"] == ["Bearer t"]
     # One that the gateway doesn't name is not let through by the browser.
     assert unary(page, tls_url, "Header", ["x"], {"headers": {"x-other": "a"}})["error"]["code"] == "UNAVAILABLE"
@@ -127,6 +136,21 @@ def test_headers(page, served, tls_url):
 
 def test_twenty_streams_at_the_same_time(page, tls_url):
     assert page.evaluate("url => ours.many(url, 20)", tls_url) == 20
+
+
+def test_more_calls_one_after_the_other_than_a_browser_has_connections(page, url):
+    """A call that has ended leaves its connection to the next one."""
+    script = """async (url) => {
+        let ended = 0;
+        for (let call = 0; call < 20; call++) {
+            for (const [rpc, args] of [["Count", [2]], ["FailAfter", [1]], ["Place", [{ item: "fish" }]]]) {
+                await ours.stream(url, rpc, args);
+                ended++;
+            }
+        }
+        return ended;
+    }"""
+    assert page.evaluate(script, url) == 60
 
 
 def test_an_unknown_origin_gets_nothing(open_page, pages, url):
@@ -142,8 +166,9 @@ def test_a_worker(page, url):
     assert page.evaluate("url => ours.worker(url)", url) == [0, 1, 2]
 
 
-def test_firefox(origin, tls_url, served):
-    told = json.loads(node("node", "firefox.mjs", FIREFOX, origin, tls_url))
+@pytest.mark.parametrize(("url", "streams"), [("tls", 20), ("without", 6)], indirect=["url"])
+def test_firefox(origin, url, serves, streams):
+    told = json.loads(node("node", "firefox.mjs", FIREFOX, origin, url, str(streams)))
     assert told["version"].startswith("firefox/")
     assert told["add"]["items"] == [5]
     assert told["count"]["items"] == [*range(5)]
@@ -152,9 +177,9 @@ def test_firefox(origin, tls_url, served):
     assert told["failing"]["error"]["code"] == "ABORTED"
     assert told["fish"]["error"]["details"] == [{"item": "fish"}]
     assert told["deadline"]["error"]["code"] == "DEADLINE_EXCEEDED"
-    assert told["many"] == 20
-    assert ended_at(served, "firefox")
-    assert ended_at(served, "firefox stop")
+    assert told["many"] == streams
+    assert ended_at(serves, "firefox")
+    assert ended_at(serves, "firefox stop")
 
 
 def test_a_large_stream_arrives_whole(page, url):
@@ -197,8 +222,9 @@ def test_a_server_that_is_killed_is_unavailable(page, origin, tmp_path, what):
         assert told["took"] < 2000
 
 
-def test_a_server_that_drains_is_unavailable(page, origin, tmp_path):
-    with serving("web_service", tmp_path, "--origin", origin) as served:
+@pytest.mark.parametrize("edge", [[], ["--without-envoy"]], ids=["envoy", "without"])
+def test_a_server_that_drains_is_unavailable(page, origin, tmp_path, edge):
+    with serving("web_service", tmp_path, "--origin", origin, *edge) as served:
         begin(page, served.web)
         served.process.terminate()
         eventually_sync(lambda: unary(page, served.web, "Add", [2, 3]).get("error", {}).get("code") == "UNAVAILABLE")

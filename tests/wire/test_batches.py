@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Annotated, Any
@@ -267,6 +269,40 @@ async def test_an_item_that_just_fits_arrives_among_small_ones(server, service, 
     async with Server(service, port=0, grace=0) as server, connect(server.address, service) as client:
         lengths = [len(item) async for item in client.call(f"big_{kind}")]
     assert lengths == [1, 1, 1, 1, len(big), 1, len(big), len(big), 1]
+
+
+async def test_a_loop_that_never_waits_leaves_turns_to_others(server, service):
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with connect(server.address, service) as client:
+        taker = asyncio.create_task(take_turns())
+        seen = []
+        async for _ in client.in_loop(list(range(1000))):
+            seen.append(turns)
+            time.sleep(0.0005)  # noqa: ASYNC251
+        taker.cancel()
+    # Of those that came together no more than fit into 2 ms were looped over at a time.
+    assert max(Counter(seen).values()) < 10
+
+
+async def test_a_loop_that_is_cancelled_among_items_that_came_together_ends_the_call(server, service):
+    async def read() -> None:
+        async for item in client.in_loop(list(range(1000)), endless=True):
+            time.sleep(0.0005)  # noqa: ASYNC251
+            if item == 600:
+                task.cancel()
+
+    async with connect(server.address, service) as client:
+        task = asyncio.create_task(read())
+        await asyncio.wait([task])
+        assert task.cancelled()
+        await eventually(lambda: closed == ["in_loop"])
 
 
 # --- a server of another make

@@ -590,7 +590,7 @@ async def test_scopes_and_groups_end_with_their_call(service, served):
         for name in service.procedures:
             async for _ in client.call(name):
                 break
-            await eventually(lambda name=name: ended == [name], within=1)
+            await eventually(lambda name=name: ended == [name], within=5)
             ended.clear()
 
 

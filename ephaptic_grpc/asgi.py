@@ -1,0 +1,220 @@
+"""The edge for browsers and for plain HTTP, as an ASGI app: gRPC-Web and JSON on the same paths, with no proxy.
+
+    app = FastAPI()
+    app.mount("/rpc", web_app(chat))
+
+It needs the extra ``asgi``. What a call looks like is in ``faces``, how it lives in ``exchange``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from ephaptic_grpc.codegen.openapi import with_services
+from ephaptic_grpc.contract import Contract
+from ephaptic_grpc.edge import Calls, served
+from ephaptic_grpc.errors import Status
+from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
+from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
+from ephaptic_grpc.limits import PENDING_CALLS, Limits
+from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
+from ephaptic_grpc.service import Service
+from ephaptic_grpc.threads import Threads
+
+try:
+    from starlette.middleware.cors import CORSMiddleware
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount, Route, Router
+except ImportError:
+    raise ImportError("ephaptic_grpc.asgi needs Starlette: pip install 'ephaptic-grpc[asgi]'") from None
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+logger = logging.getLogger("ephaptic_grpc")
+
+_STOPPING: Final = Status(grpc.StatusCode.UNAVAILABLE, "the server is stopping", ())
+_TOO_MANY: Final = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at the same time", ())
+_NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
+
+_FACES: Final[dict[bytes, Face]] = {
+    b"application/grpc-web": GRPC_WEB,
+    b"application/grpc-web+proto": GRPC_WEB,
+    b"application/grpc-web-text": GRPC_WEB_TEXT,
+    b"application/grpc-web-text+proto": GRPC_WEB_TEXT,
+    b"application/json": JSON,
+}
+
+
+def web_app(
+    *services: Service,
+    origins: Iterable[str] = (),
+    headers: Iterable[str] = (),
+    limits: Limits = Limits(),  # noqa: B008  it is frozen
+    include_in_docs: "FastAPI | None" = None,
+) -> "WebApp":
+    """An ASGI app in which browsers, and whatever speaks HTTP, call functions: at ``POST /<service>/<Function>``.
+
+    Args:
+        services: what may be called; none means the default service, that of ``ephaptic_grpc.expose``.
+        origins: the sites whose pages may call, such as ``https://app.example.com``, besides the app's own. A page of
+            any other is refused before a function runs.
+        headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
+        limits: what it allows.
+        include_in_docs: the FastAPI app whose ``/docs`` and ``/openapi.json`` describe the functions as well, once this
+            is mounted in it.
+
+    Raises:
+        TypeError, ValueError: what is no service, two of one name, an origin or a header that is none.
+        ExposeError: an annotation of an exposed function names something that is not defined.
+    """
+    app = WebApp(served(services), tuple(origins), tuple(headers), limits)
+    if include_in_docs is not None:
+        _include(app, include_in_docs)
+    return app
+
+
+class WebApp:
+    """What ``web_app`` makes.
+
+    Attributes:
+        services: what may be called.
+    """
+
+    def __init__(
+        self, services: tuple[Service, ...], origins: tuple[str, ...], headers: tuple[str, ...], limits: Limits
+    ) -> None:
+        check_pages(origins, headers)
+        self.services: Final = services
+        self._origins: Final = frozenset(origin.encode() for origin in origins)
+        self._limits: Final = limits
+        self._threads: Final = Threads(limits.threads)
+        self._calls: Final[Calls[Exchange]] = Calls()
+        self._stopping = False
+        self._endpoints: Final = {
+            procedure.path: Endpoint(procedure, self._threads, self._calls, limits)
+            for service in services
+            for procedure in service.procedures.values()
+        }
+        # One route, and one look-up by the exact path: Starlette tries routes one after the other.
+        route = Route("/{service}/{function}", _Calling(self), methods=["POST"])
+        self._router: Final = Router([route], redirect_slashes=False)
+        self._for_pages: Final = CORSMiddleware(
+            self._router,
+            allow_origins=origins,
+            allow_methods=("POST",),
+            allow_headers=(*ALLOWED_HEADERS, *headers),
+            allow_credentials=True,
+            expose_headers=EXPOSED_HEADERS,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+            await self._for_pages(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Take no new calls, let those in flight finish for ``grace`` seconds, cancel the others, and wait for their
+        clean-up. A program that has its own ASGI server calls it before that server stops, which waits for streams.
+        """
+        self._stopping = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.idle(), grace)
+        for exchange in self._calls:
+            exchange.interrupt(_STOPPING)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.idle(), self._limits.cleanup)
+        for path in self._calls.paths():
+            logger.error("%s ignored its cancellation and was left behind", path)
+        self._threads.close()
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content_type = accept = host = b""
+        origin = timeout = None
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"grpc-timeout":
+                timeout = value.decode("latin-1")
+            elif name == b"accept":
+                accept = value
+            elif name == b"host":
+                host = value
+        if origin is not None and origin not in self._origins and origin != _own_origin(scope, host):
+            text = "pages of this origin may not call: see the origins of web_app"
+            await PlainTextResponse(text, 403)(scope, receive, send)
+            return
+        face = _FACES.get(content_type) or _face(content_type)
+        if face is None:
+            text = "the content-type is application/json, application/grpc-web or application/grpc-web-text"
+            await PlainTextResponse(text, 415)(scope, receive, send)
+            return
+        if face is JSON and b"text/event-stream" in accept:
+            face = EventStream()
+        called = scope["path_params"]
+        endpoint = self._endpoints.get(f"/{called['service']}/{called['function']}")
+        if endpoint is None:
+            answer = face.failed(_NO_FUNCTION)
+            if answer.status != 200:
+                answer = answer._replace(status=404)  # nothing was called: it is the path that isn't there
+            await _answer(answer, send)
+        elif self._stopping:
+            await _answer(face.failed(_STOPPING), send)
+        elif len(self._calls) >= PENDING_CALLS:
+            await _answer(face.failed(_TOO_MANY), send)
+        else:
+            await Exchange(endpoint, face, scope, receive, send).run(timeout)
+
+
+def _include(app: WebApp, parent: "FastAPI") -> None:
+    """Describe an app's functions in the OpenAPI document of the FastAPI app that it is mounted in."""
+    if not callable(getattr(parent, "openapi", None)):
+        raise TypeError(f"include_in_docs takes the FastAPI app that this is mounted in, not {parent!r}")
+    own = parent.openapi  # FastAPI's own documentation says to replace it
+    contracts = [Contract.of(service) for service in app.services if service.exposes_anything]
+    last: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal last
+        document = own()  # FastAPI makes it once, and again when it has more routes
+        if last is None or last[0] is not document:
+            mounted = next((route for route in parent.routes if isinstance(route, Mount) and route.app is app), None)
+            last = document, document if mounted is None else with_services(document, contracts, mounted.path)
+        return last[1]
+
+    parent.openapi = openapi  # type: ignore[method-assign]
+
+
+class _Calling:
+    """The app behind the route; not a method, which Starlette would give a request to."""
+
+    def __init__(self, app: WebApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app._call(scope, receive, send)
+
+
+def _face(content_type: bytes) -> Face | None:
+    """The face of a content type that is written in another way, or has parameters."""
+    kind, _, parameters = content_type.lower().partition(b";")
+    face = _FACES.get(kind.strip())
+    if face is JSON and b"charset" in parameters and b"utf-8" not in parameters:
+        return None
+    return face
+
+
+def _own_origin(scope: Scope, host: bytes) -> bytes:
+    return b"%b://%b" % (scope.get("scheme", "http").encode(), host)
+
+
+async def _answer(answer: Answer, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,75 @@
+"""What the edges share: what they serve, the calls in flight, and what a failure tells its caller."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final, Generic, Protocol, TypeVar
+
+from ephaptic_grpc.call import Call
+from ephaptic_grpc.contract import fingerprint
+from ephaptic_grpc.errors import BadArgumentsError, Status, status_of
+from ephaptic_grpc.payload import CONTRACT_KEY
+from ephaptic_grpc.procedure import Procedure
+from ephaptic_grpc.service import Service, default_service
+
+
+class InFlight(Protocol):
+    """A call, or what stands for it at an edge."""
+
+    @property
+    def procedure(self) -> Procedure: ...
+
+
+T = TypeVar("T", bound=InFlight)
+
+
+class Calls(Generic[T]):
+    """The calls in flight, counted until their functions have really ended."""
+
+    def __init__(self) -> None:
+        self._calls: set[T] = set()
+        self._idle = asyncio.Event()
+        self.add: Final = self._calls.add
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self._calls))
+
+    def discard(self, call: T) -> None:
+        self._calls.discard(call)
+        if not self._calls:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        while self._calls:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def paths(self) -> list[str]:
+        return sorted(call.procedure.path for call in self._calls)
+
+
+def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
+    """What an edge serves; no services mean the default one.
+
+    Raises:
+        TypeError, ValueError: what is no service, or two of one name.
+    """
+    services = services or (default_service,)
+    for service in services:
+        if not isinstance(service, Service):
+            raise TypeError(f"what is served are services, not {service!r}")
+    names = [service.name for service in services]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a server has one service of a name: {', '.join(names)}")
+    return services
+
+
+def failure(error: BaseException, call: Call) -> Status:
+    """The status that tells a caller about what its function raised, or what was raised in place of calling it."""
+    if isinstance(error, BadArgumentsError):
+        for key, value in call.metadata:
+            if key == CONTRACT_KEY:
+                error = error.under(str(value), fingerprint(call.procedure))
+    return status_of(error, call.procedure.path)

@@ -1,0 +1,107 @@
+"""The app on other ASGI servers: a value, a stream, an error, and a client that leaves. And the app inside another."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from waiting import eventually_sync
+
+from ephaptic_grpc.grpc_web import Frames, frame, read_trailers
+from ephaptic_grpc.payload import pack, unpack
+
+APP = """
+import asyncio
+import pathlib
+from collections.abc import AsyncIterator
+
+import grpc
+from fastapi import FastAPI
+from starlette.middleware.base import BaseHTTPMiddleware
+from ephaptic_grpc import Service, ServiceError
+from ephaptic_grpc.asgi import web_app
+
+some = Service("some.v1.SomeService")
+
+@some.expose
+async def add(a: int, b: int) -> int:
+    return a + b
+
+@some.expose
+async def missing() -> None:
+    raise ServiceError(grpc.StatusCode.NOT_FOUND, "nothing here")
+
+@some.expose
+async def forever() -> AsyncIterator[int]:
+    try:
+        for number in range(1_000_000):
+            yield number
+            await asyncio.sleep(0.01)
+    finally:
+        pathlib.Path("ended").touch()
+
+async def hand_on(request, call_next):
+    return await call_next(request)
+
+rpc = web_app(some)
+app = FastAPI()
+app.mount("/rpc", rpc)
+behind = FastAPI()
+behind.add_middleware(BaseHTTPMiddleware, dispatch=hand_on)
+behind.mount("/rpc", rpc)
+"""
+
+
+@contextmanager
+def running(server: str, app: str, folder: Path) -> Iterator[str]:
+    (folder / "some_app.py").write_text(APP)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    options = {
+        "uvicorn": ["--port", port, "--log-level", "warning"],
+        "hypercorn": ["--bind", f"127.0.0.1:{port}", "--graceful-timeout", "0"],
+        "granian": ["--interface", "asginl", "--port", port, "--workers-kill-timeout", "1"],
+    }[server]
+    command = [sys.executable, "-m", server, app, *options]
+    with subprocess.Popen(command, cwd=folder, stdout=-1, stderr=subprocess.STDOUT) as process:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            eventually_sync(lambda: listens(port) or process.poll() is not None, within=20)
+            yield url
+            process.terminate()
+            process.wait(15)
+        finally:
+            process.kill()
+
+
+def listens(port: str) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", int(port))) == 0
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("server", "app"),
+    [("uvicorn", "some_app:behind"), ("hypercorn", "some_app:app"), ("granian", "some_app:app")],
+)
+def test_a_value_a_stream_an_error_and_leaving(server, app, tmp_path):
+    with running(server, app, tmp_path) as url, httpx.Client(base_url=f"{url}/rpc/some.v1.SomeService/") as client:
+        assert client.post("Add", json=[2, 3]).json() == 5
+        answer = client.post("Missing", json=[])
+        assert (answer.status_code, answer.json()) == (404, {"code": 5, "message": "nothing here"})
+        answer = client.post(
+            "Add", content=frame(pack(b"[2, 3]")), headers={"content-type": "application/grpc-web+proto"}
+        )
+        (_, message), (_, last) = Frames(1000).feed(answer.content)
+        assert (unpack(message), read_trailers(last)) == (b"5", {"grpc-status": "0"})
+        assert client.post("Add", json=[1, 1], headers={"origin": "https://evil.example.com"}).status_code == 403
+        with client.stream("POST", "Forever", json=[]) as lines:
+            assert [json.loads(line) for line, _ in zip(lines.iter_lines(), range(3), strict=False)] == [0, 1, 2]
+        eventually_sync((tmp_path / "ended").exists)
+        assert client.post("Add", json=[2, 3]).json() == 5
