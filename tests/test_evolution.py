@@ -381,7 +381,6 @@ def test_a_change_is_what_pydantic_makes_of_it(pair, expected):
         judged()
 
 
-@pytest.mark.filterwarnings("ignore:.*has bytes fields that JSON carries as UTF-8")
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_nothing_that_is_called_compatible_has_a_counterexample(data):
