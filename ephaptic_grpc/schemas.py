@@ -25,6 +25,15 @@ _ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "no
 DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
 """Keywords that describe, and ask nothing of a value."""
 
+_BOUNDS: Final[dict[Literal["ge", "gt", "le", "lt", "multiple_of"], str]] = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+"""JSON Schema's names for what Pydantic asks of a number."""
+
 _EMPTY_FACTORIES: Final = (list, dict, set, frozenset, tuple)
 
 
@@ -48,7 +57,8 @@ class _Generator(GenerateJsonSchema):
         if "anyOf" in made:
             number, text = made["anyOf"]
             made = {**number, **text}
-        return {**made, "format": "decimal"}
+        bounds = {_BOUNDS[key]: float(schema[key]) for key in _BOUNDS if schema.get(key) is not None}  # of results, too
+        return {**made, **bounds, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
         members = list(dict.fromkeys(schema["members"]))  # a second name of the same member comes as that member again
