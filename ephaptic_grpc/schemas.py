@@ -25,14 +25,14 @@ _ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "no
 DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
 """Keywords that describe, and ask nothing of a value."""
 
-_BOUNDS: Final[dict[Literal["ge", "gt", "le", "lt", "multiple_of"], str]] = {
+_BOUNDS: Final = {
     "ge": "minimum",
     "gt": "exclusiveMinimum",
     "le": "maximum",
     "lt": "exclusiveMaximum",
     "multiple_of": "multipleOf",
 }
-"""JSON Schema's names for what Pydantic asks of a number."""
+"""JSON Schema's names for what Pydantic asks of a number. Pydantic tells them of a Decimal's arguments alone."""
 
 _EMPTY_FACTORIES: Final = (list, dict, set, frozenset, tuple)
 
@@ -57,7 +57,8 @@ class _Generator(GenerateJsonSchema):
         if "anyOf" in made:
             number, text = made["anyOf"]
             made = {**number, **text}
-        bounds = {_BOUNDS[key]: float(schema[key]) for key in _BOUNDS if schema.get(key) is not None}  # of results, too
+        asked: dict[str, Any] = {**schema}
+        bounds = {name: float(asked[key]) for key, name in _BOUNDS.items() if asked.get(key) is not None}
         return {**made, **bounds, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
