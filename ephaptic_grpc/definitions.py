@@ -38,9 +38,15 @@ class Definitions:
         self.new = {name: schema for name, schema in new.items() if is_well_formed(schema)}
         texts = {name: text(rebuilt(schema, _undescribed)) for name, schema in self.new.items()}
         same = {name for name, schema in self.old.items() if texts.get(name) == text(rebuilt(schema, _undescribed))}
-        refers = {name: set(_references(old[name])) for name in same}
-        while changed := {name for name in same if not refers[name] <= same}:
-            same -= changed
+        users: dict[str, set[str]] = {}
+        for name in same:
+            for other in _references(old[name]):
+                users.setdefault(other, set()).add(name)
+        changed = [name for name in users if name not in same]
+        while changed:
+            refer = users.get(changed.pop(), set()) & same
+            same -= refer
+            changed += refer
         self._same = same
 
     def same(self, old: object, new: object) -> bool:

@@ -5,12 +5,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-import typer
-
 from ephaptic_grpc.differences import Severity
 from ephaptic_grpc.evolution import Finding
 
-_COLOURS: Final = {Severity.BREAKING: "red", Severity.UNCLEAR: "yellow", Severity.COMPATIBLE: "green"}
+_BOLD: Final = "1"
+_COLOURS: Final = {Severity.BREAKING: "1;31", Severity.UNCLEAR: "1;33", Severity.COMPATIBLE: "1;32"}
+"""Bold, and red, yellow, green: parameters of the terminal's SGR sequence."""
 _MARGIN: Final = " " * 12
 _NARROWEST: Final = 40
 _MOST_PLACES: Final = 4
@@ -28,8 +28,8 @@ def report(service: str, findings: Sequence[Finding], *, width: int, colour: boo
     """
     width = max(width, _NARROWEST)
 
-    def styled(text: str, foreground: str | None = None) -> str:
-        return typer.style(text, fg=foreground, bold=True) if colour else text
+    def styled(text: str, style: str = _BOLD) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if colour else text
 
     if not findings:
         return f"{styled(service)}: nothing has changed for its callers"

@@ -25,6 +25,15 @@ _ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "no
 DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
 """Keywords that describe, and ask nothing of a value."""
 
+_BOUNDS: Final = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+"""JSON Schema's names for what Pydantic asks of a number. Pydantic tells them of a Decimal's arguments alone."""
+
 _EMPTY_FACTORIES: Final = (list, dict, set, frozenset, tuple)
 
 
@@ -48,7 +57,9 @@ class _Generator(GenerateJsonSchema):
         if "anyOf" in made:
             number, text = made["anyOf"]
             made = {**number, **text}
-        return {**made, "format": "decimal"}
+        asked: dict[str, Any] = {**schema}
+        bounds = {name: float(asked[key]) for key, name in _BOUNDS.items() if asked.get(key) is not None}
+        return {**made, **bounds, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
         members = list(dict.fromkeys(schema["members"]))  # a second name of the same member comes as that member again

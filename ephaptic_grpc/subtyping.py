@@ -56,7 +56,7 @@ _OF_ANY_TEXT: Final = {"password", "path"}
 
 _T = TypeVar("_T")
 
-_MOST_STEPS: Final = 100_000
+_MOST_STEPS: Final = 20_000
 _MOST_LEVELS: Final = 100
 _MOST_DIFFERENCES: Final = 200
 """Of one pair of definitions; more would say nothing that these don't."""
@@ -104,6 +104,8 @@ class Subtyping:
             return [self._uncovered("too large to compare")]
         self._levels += 1
         try:
+            if "$ref" in sent and "anyOf" in taken and members(resolved(sent, self._sent_names) or {}) is None:
+                return self._one_of(sent, taken)  # under its name, by which it is known when it comes again
             if "$ref" in sent or "$ref" in taken:
                 return self._named(sent, taken)
             return self._unfolded(sent, taken)
@@ -176,9 +178,8 @@ class Subtyping:
             elif worst(here) is Severity.BREAKING and not is_union(taken) and not self._is_alike(member, taken):
                 found.append(self._differs(rules.MEMBER, member, member))
             else:  # that one member alone is less than all says nothing
-                found += under(
-                    label(member), (one for one in here if one.path or one.severity is not Severity.COMPATIBLE)
-                )
+                kept = (one for one in here if one.path or one.severity is not Severity.COMPATIBLE)
+                found += under("" if is_union(taken) else label(member), kept)
         if refused:
             found.append(rules.VALUES.found(self._side, old=", ".join(refused), new=", ".join(refused)))
         return found or self._wider(sent, taken)

@@ -84,7 +84,6 @@ def test_what_is_no_contract_is_said(folder):
     done = run(folder, "check", "shop", "--against", "new.binpb")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: can't read new.binpb: No such file or directory\n"
-    assert run(folder, "check", "shop").returncode == 2
 
 
 @pytest.mark.parametrize(("no_colour", "coloured"), [("", True), ("1", False)])
@@ -99,4 +98,4 @@ def test_colours_are_for_terminals_that_want_them(folder, no_colour, coloured):
     os.close(ours)
     assert (done.returncode, done.stderr) == (1, "")
     assert "has to be given now" in said
-    assert ("\x1b[31m" in said) == coloured
+    assert ("\x1b[1;31m" in said) == coloured

@@ -277,6 +277,8 @@ PAIRS = [
     (gives("int", "Small"), COMPATIBLE),
     (gives("Small", "int"), BREAKING),
     (gives("float", "int"), COMPATIBLE),
+    (gives("Annotated[Decimal, Field(ge=1)]", "Decimal"), BREAKING),
+    (gives("Decimal", "Annotated[Decimal, Field(ge=1)]"), COMPATIBLE),
     (gives("int", "float"), BREAKING),
     (gives("float", "Decimal"), BREAKING),
     (gives("int | None", "int"), COMPATIBLE),

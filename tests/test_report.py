@@ -47,8 +47,8 @@ def test_nothing_to_say():
 def test_colours_mark_and_change_no_word():
     plain = report("a.v1.A", FINDINGS, width=60, colour=False)
     marked = report("a.v1.A", FINDINGS, width=60, colour=True)
-    assert "\x1b[31m" in marked
-    assert re.sub(r"\x1b\[\d+m", "", marked) == plain
+    assert "\x1b[1;31mbreaking " in marked
+    assert re.sub(r"\x1b\[[\d;]+m", "", marked) == plain
 
 
 def test_a_hostile_name_does_nothing_to_a_terminal():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 from uuid import UUID
 
 from hypothesis import strategies as st
-from pydantic import AnyUrl, ConfigDict, Field, HttpUrl, Json, SecretStr, TypeAdapter, ValidationError, create_model
+from pydantic import AnyUrl, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, create_model
 
 
 class Word(Enum):
@@ -72,11 +72,24 @@ TEXTS = [
     SecretStr,
     AnyUrl,
     HttpUrl,
-    Json[int],
     Any,
     None,
 ]
-KINDS = ["scalar", "same", "same", "wrapped", "set", "union", "optional", "model", "model", "tree", "tags"]
+KINDS = [
+    "scalar",
+    "same",
+    "same",
+    "same",
+    "same",
+    "wrapped",
+    "set",
+    "union",
+    "optional",
+    "model",
+    "model",
+    "tree",
+    "tags",
+]
 EXTRAS = ["ignore", "ignore", "allow", "forbid"]
 WRAPPERS = [
     lambda inner: inner,
@@ -105,7 +118,7 @@ def type_pairs(draw, depth: int = 3) -> tuple[Any, Any]:
         return old, draw(st.sampled_from([old, *family]))
     old, new = draw(pair)
     if kind == "same":
-        return (old, old) if draw(st.booleans()) else (old, new)
+        return old, old
     if kind == "wrapped":
         wrapper = draw(st.sampled_from(WRAPPERS))
         other = wrapper if draw(st.booleans()) else draw(st.sampled_from(WRAPPERS))
