@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import SchemaSerializer, SchemaValidator, to_json
+from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, to_json
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import ExposeError
@@ -27,17 +27,14 @@ class Arguments:
 
     Args:
         signature: of the function, with annotations that hold no unresolved names.
-        sparse: whether fields of models that were not set are left out when arguments are sent, for the server to
-            fill in its defaults.
 
     Raises:
         ExposeError: a parameter that Pydantic can't read, or a signature that JSON can't call in full.
         NameError: a type names something that isn't defined (yet).
     """
 
-    def __init__(self, signature: inspect.Signature, *, sparse: bool = False) -> None:
+    def __init__(self, signature: inspect.Signature) -> None:
         self._signature = signature
-        self._sparse = sparse
         parameters = list(signature.parameters.values())
         by_position = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _REST)]
         by_name = [p.name for p in parameters if p.kind in (inspect.Parameter.KEYWORD_ONLY, _NAMED_REST)]
@@ -49,7 +46,12 @@ class Arguments:
             )
         self._as_object = not by_position
         self.schema = _at_once(_read(parameters))
-        self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
+        try:
+            self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
+        except SchemaError as error:
+            raise ExposeError(
+                f"Pydantic can't make a check of its parameters: {str(error).splitlines()[-1].strip()}"
+            ) from error
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
         # So many positions are all that a call needs; more than there are where it needs named ones as well.
@@ -67,7 +69,7 @@ class Arguments:
             # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
             # leaves out what the server computes itself.
             to_json = SchemaSerializer(whole, config).to_json
-            return partial(to_json, by_alias=True, round_trip=True, warnings=False, exclude_unset=self._sparse)
+            return partial(to_json, by_alias=True, round_trip=True, warnings=False)
 
         self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
         for schema in arguments["arguments_schema"]:

@@ -17,7 +17,7 @@ from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.proto import described
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.contract_commands import CheckFiles, Modules, check, compile_, generate
-from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import check_service_name, rpc_path
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
@@ -106,6 +106,8 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    if static is not None and not static.is_dir():
+        fail(f"there is no folder {static}: --static takes that of a page", MISUSED)
     serving = Serving(
         host=host,
         port=port,
@@ -232,6 +234,9 @@ def main() -> None:
     except SourceError as error:
         say(f"error: {error}")
         sys.exit(MISUSED if error.misused else FAILED)
+    except ExposeError as error:
+        say(f"error: {error}")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 

@@ -102,6 +102,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._next = aiter(call).__anext__
         self._come: Iterator[T] = iter(())  # with the last message, and not given yet
         self._turn = 0.0  # when the event loop is due to have one
+        self._ended = self._left = False
         self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
@@ -120,8 +121,10 @@ class Stream(AsyncIterator[T], Generic[T]):
                 if message or not self._heartbeats:
                     self._come = self._method.items(message)
         except StopAsyncIteration:
-            if self._call.cancelled():  # a step that was cancelled ended grpc's own iterator, and the call with it
+            # A step that was cancelled ended grpc's own iterator, and the call with it.
+            if self._left or self._call.cancelled():
                 raise _cancelled() from None
+            self._ended = True
             raise
         except grpc.RpcError as error:
             raise CallError.of(error) from None
@@ -141,6 +144,11 @@ class Stream(AsyncIterator[T], Generic[T]):
     def cancel(self) -> None:
         """End the call; a loop over it raises CallError with CANCELLED."""
         self._call.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Give nothing more: what has come already would look like all there is."""
+        self._left = not self._ended
         self._come = iter(())
 
     async def aclose(self) -> None:
@@ -167,6 +175,7 @@ class _Items(AsyncIterator[T]):
 
     def __del__(self) -> None:
         self._stream.__del__()
+        self._stream._leave()
 
 
 class Pending(Stream[Any]):

@@ -6,6 +6,8 @@ whoever has the descriptor, from a file or from a running server, can generate a
 
 import hashlib
 import json
+import keyword
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -13,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, Self
 
 from ephaptic_grpc.arguments import unpacked, wire_name
+from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.schemas import Schema, Way, canonical, compact, json_schemas
@@ -104,7 +107,10 @@ class Contract:
         for procedure, parameters in drafts:
             types.extend((schema, "validation") for _, schema in parameters)
             types.append((procedure.value.schema, "serialization"))
-        schemas, definitions = json_schemas(types)
+        try:
+            schemas, definitions = json_schemas(types)
+        except Exception as error:  # of code that a type describes itself with
+            raise ExposeError(f"{service}: a type can't be described as a JSON Schema: {error!r}") from error
         made = iter(schemas)
         functions = tuple(
             Function(
@@ -197,7 +203,10 @@ def _parameters(procedure: Procedure) -> list[tuple[Parameter, Any]]:
             total = arguments["var_kwargs_schema"].get("total", True)
             for key, field in fields.items():
                 required, alias = field.get("required", total), field.get("validation_alias")
-                draft(key, Kind.KEYWORD_ONLY, field["schema"], required=required, alias=alias)
+                name = key
+                if not key.isidentifier() or keyword.iskeyword(key):
+                    name, alias = re.sub(r"\W", "_", f"argument_{key}", flags=re.ASCII), alias or key
+                draft(name, Kind.KEYWORD_ONLY, field["schema"], required=required, alias=alias)
     return drafts
 
 

@@ -35,7 +35,7 @@ class Declaration:
     def __init__(self, function: Callable[..., Any], contract: str) -> None:
         self.function = function
         self._contract = contract
-        self._method: Method | None = None
+        self._methods: dict[str, Method] = {}
 
     def __get__(self, client: BaseClient | None, owner: type[BaseClient]) -> Any:
         if client is None:
@@ -46,20 +46,22 @@ class Declaration:
 
     def method(self, owner: type[BaseClient]) -> Method:
         """The function, inspected when it is first called: importing a client costs next to nothing."""
-        if self._method is None:
+        method = self._methods.get(owner._service)
+        if method is None:
             signature = resolved_signature(self.function, {})
             _, *parameters = signature.parameters.values()
             returned = signature.return_annotation
             origin = get_origin(returned)
             streams = isinstance(origin, type) and issubclass(origin, AsyncIterator | Iterator)
-            arguments = Arguments(signature.replace(parameters=parameters), sparse=True)
+            arguments = Arguments(signature.replace(parameters=parameters))
             value = Value(get_args(returned)[0] if streams else returned)
             name = self.function.__name__
             path = rpc_path(owner._service, name)
             load_all = value.load_all if streams else None
             contract = ((CONTRACT_KEY, self._contract),)
-            self._method = Method(name, path, streams, arguments.dump, value.load, load_all, contract)
-        return self._method
+            method = Method(name, path, streams, arguments.dump, value.load, load_all, contract)
+            self._methods[owner._service] = method
+        return method
 
 
 @dataclass(frozen=True, slots=True)

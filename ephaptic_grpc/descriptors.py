@@ -3,7 +3,7 @@
 import inspect
 import keyword
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
@@ -12,10 +12,18 @@ from pydantic_core import from_json
 
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
 from ephaptic_grpc.names import check_function_name, check_service_name, proto_file, rpc_name
-from ephaptic_grpc.schemas import Schema, compact, rebuilt, reference
+from ephaptic_grpc.schemas import ENUM_NAMES, Schema, compact, rebuilt, reference
 from ephaptic_grpc.v1 import contract_pb2, payload_pb2
 
 PAYLOAD: Final = "ephaptic_grpc.v1.Payload"
+
+_SHAPES: Final[dict[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys(("properties", "discriminator"), dict),
+    **dict.fromkeys(("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems", ENUM_NAMES), list),
+    **dict.fromkeys(("format", "description", "$ref"), str),
+    "type": (str, list),
+}
+"""What clients are made of, and what it must be: a descriptor from elsewhere may hold anything."""
 
 # Typed by the generated module as something that the stubs of protobuf don't take.
 DEFINITIONS_OPTION: Final[Any] = contract_pb2.definitions
@@ -175,9 +183,16 @@ def _check_references(contract: Contract) -> None:
 
 def _schema(text: str, where: str) -> Schema:
     schema = _json(text, where)
-    if not isinstance(schema, dict):
-        raise ValueError(f"{where}: a schema is a JSON object")
-    return schema
+    wrong: list[str] = [] if isinstance(schema, dict) else [where]
+
+    def look(part: Schema) -> Schema:
+        wrong.extend(key for key, shape in _SHAPES.items() if key in part and not isinstance(part[key], shape))
+        return part
+
+    rebuilt(schema, look)
+    if wrong:
+        raise ValueError(f"{where}: it is not a JSON Schema")
+    return cast("Schema", schema)
 
 
 def _json(text: str, where: str) -> Any:

@@ -1,6 +1,7 @@
 """What the edges share: what they serve, the calls in flight, and what a failure tells its caller."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -10,6 +11,8 @@ from ephaptic_grpc.errors import BadArgumentsError, Status, status_of
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
+
+logger = logging.getLogger("ephaptic_grpc")
 
 
 class InFlight(Protocol):
@@ -68,8 +71,12 @@ def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
 
 def failure(error: BaseException, call: Call) -> Status:
     """The status that tells a caller about what its function raised, or what was raised in place of calling it."""
+    path = call.procedure.path
     if isinstance(error, BadArgumentsError):
-        for key, value in call.metadata:
-            if key == CONTRACT_KEY:
-                error = error.under(str(value), fingerprint(call.procedure))
-    return status_of(error, call.procedure.path)
+        try:
+            for key, value in call.metadata:
+                if key == CONTRACT_KEY:
+                    error = error.under(str(value), fingerprint(call.procedure))
+        except Exception:  # of a schema that a type describes for itself
+            logger.exception("%s has no contract", path)
+    return status_of(error, path)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
@@ -228,9 +229,8 @@ def produce(start: Callable[[], Any], dump: Dump, pipe: Pipe, threads: Threads) 
                 stop_thread = produce_in_thread(threads, lambda: items, dump, pipe)
                 return None
             items = aiter(items)
-            await run(items)
-        except StopAsyncIteration:
-            pass
+            with suppress(StopAsyncIteration):
+                await run(items)
         except BaseException as error:
             failure = error
         try:

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.reflection import aio  # pyright: ignore[reportAttr
 
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set, read_file
-from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.errors import CallError, status_of
 from ephaptic_grpc.service import Service
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -37,14 +37,20 @@ class Reflection:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The service under both of its names, for grpc.aio."""
-        method = grpc.stream_stream_rpc_method_handler(self._answer, _Request.FromString, _Response.SerializeToString)
+        # No deserialiser: what it raises, grpc.aio would tell the caller.
+        method: Any = grpc.stream_stream_rpc_method_handler(self._answer, None, _Response.SerializeToString)
         return [grpc.method_handlers_generic_handler(service, {_METHOD: method}) for service in SERVICES]
 
-    async def _answer(self, requests: AsyncIterator[_Request], context: Any) -> AsyncIterator[_Response]:
+    async def _answer(self, messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[_Response]:
         if self._servicer is None:
             self._servicer = asyncio.ensure_future(asyncio.to_thread(self._make))
-        servicer = await asyncio.shield(self._servicer)
-        async for response in servicer.ServerReflectionInfo(requests, context):
+        try:
+            servicer = await asyncio.shield(self._servicer)
+        except Exception as error:
+            status = status_of(error, SERVICES[0])
+            await context.abort(status.code, status.message)
+            raise
+        async for response in servicer.ServerReflectionInfo(_requests(messages, context), context):
             yield response
 
     def _make(self) -> Any:
@@ -54,6 +60,16 @@ class Reflection:
         for file in (_file(health_pb2), _file(reflection_pb2), _current(_file(reflection_pb2))):
             pool.Add(file)
         return aio.ReflectionServicer([*SERVICES, _HEALTH, *(service.name for service in self._services)], pool)
+
+
+async def _requests(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[_Request]:
+    async for message in messages:
+        try:
+            request = _Request.FromString(message)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is not a ServerReflectionRequest")
+            raise
+        yield request
 
 
 def _file(module: Any) -> FileDescriptorProto:

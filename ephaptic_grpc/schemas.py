@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from enum import Flag
 from math import isfinite
 from typing import Any, Final, Literal, cast
 
 from pydantic.json_schema import GenerateJsonSchema, NoDefault
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, core_schema, to_jsonable_python
 
 Schema = dict[str, Any]
 
@@ -62,6 +63,8 @@ class _Generator(GenerateJsonSchema):
         return {**made, **bounds, "format": "decimal"}
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
+        if issubclass(schema["cls"], Flag):  # any of them together is a value, too
+            return {"title": schema["cls"].__name__, "type": "integer"}
         members = list(dict.fromkeys(schema["members"]))  # a second name of the same member comes as that member again
         made = super().enum_schema({**schema, "members": members})
         return {**made, ENUM_NAMES: [member.name for member in members]}
@@ -98,7 +101,7 @@ def compact(value: object) -> str:
 def reference(schema: Mapping[str, Any]) -> str | None:
     """The name of the definition that a schema refers to."""
     target = schema.get("$ref")
-    return target.removeprefix(DEFINITIONS) if isinstance(target, str) else None
+    return target.removeprefix(DEFINITIONS) if isinstance(target, str) and target.startswith(DEFINITIONS) else None
 
 
 def rebuilt(schema: Any, change: Callable[[Schema], Schema]) -> Any:
@@ -141,10 +144,11 @@ def _redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITI
         name = reference(part)
         if name is not None:
             part = {**part, "$ref": place + target(name)}
-        mapping = part.get("discriminator", {}).get("mapping")
-        if mapping:
+        discriminator = part.get("discriminator")
+        if isinstance(discriminator, dict) and isinstance(discriminator.get("mapping"), dict):
+            mapping = discriminator["mapping"]
             mapping = {tag: place + target(ref.removeprefix(DEFINITIONS)) for tag, ref in mapping.items()}
-            part = {**part, "discriminator": {**part["discriminator"], "mapping": mapping}}
+            part = {**part, "discriminator": {**discriminator, "mapping": mapping}}
         return part
 
     return rebuilt(schema, change)
@@ -178,7 +182,10 @@ def _clean(value: Any) -> Any:
         return {_clean(key): _clean(item) for key, item in value.items() if _is_finite(item)}
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
-    return [_clean(item) for item in value if _is_finite(item)] if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value if _is_finite(item)]
+    # What a type says of itself (json_schema_extra) can be anything.
+    return value if value is None or isinstance(value, int | float) else _clean(to_jsonable_python(value, fallback=str))
 
 
 def _is_finite(value: object) -> bool:

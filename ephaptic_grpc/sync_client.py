@@ -81,6 +81,7 @@ class SyncStream(Iterator[T], Generic[T]):
         self._method = method
         self._heartbeats = heartbeats
         self._come: Iterator[T] = iter(())  # with the last message, and not given yet
+        self._ended = self._left = False
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034  not self: see _SyncItems
         return _SyncItems(self)
@@ -94,6 +95,9 @@ class SyncStream(Iterator[T], Generic[T]):
                 if message or not self._heartbeats:
                     self._come = self._method.items(message)
         except StopIteration:
+            if self._left:
+                raise CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client") from None
+            self._ended = True
             raise
         except grpc.RpcError as error:
             raise CallError.of(error) from None
@@ -104,6 +108,8 @@ class SyncStream(Iterator[T], Generic[T]):
     def cancel(self) -> None:
         """End the call, from any thread; a loop over it raises CallError with CANCELLED."""
         self._call.cancel()
+        # What has come already would look like all there is.
+        self._left = not self._ended
         self._come = iter(())
 
     close = cancel  # for contextlib.closing

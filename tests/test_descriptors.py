@@ -44,7 +44,7 @@ def test_what_is_no_descriptor_set_is_said():
         ("name", "__class__", "private"),
         ("name", "other", "can't be the RPC of 'other'"),
         ("value", "{", r"shapes\.v1\.ShapesService/Find, its value: bad JSON"),
-        ("value", "[]", "a schema is a JSON object"),
+        ("value", "[]", "it is not a JSON Schema"),
         ("value", '{"$ref":"#/$defs/Nobody"}', "refers to 'Nobody', which is not defined"),
     ],
 )

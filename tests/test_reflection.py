@@ -66,6 +66,15 @@ def test_what_makes_no_sense_is_answered(served):
     assert codes == [grpc.StatusCode.NOT_FOUND.value[0], grpc.StatusCode.INVALID_ARGUMENT.value[0]]
 
 
+@pytest.mark.parametrize("message", [b"\xff\xff\xff", b"\x1a\x02\xff\xfe"])
+def test_what_is_no_request_is_refused_in_our_words(served, message):
+    call = served.channel.stream_stream(f"/{SERVICES[0]}/ServerReflectionInfo")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter([message])))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the message is not a ServerReflectionRequest"
+
+
 @pytest.mark.once
 def test_buf_curl_lists_and_calls(served):
     assert BUF, "buf is not installed: it is in the dependency group 'test', as buf-bin"

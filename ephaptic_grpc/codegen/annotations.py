@@ -124,7 +124,7 @@ def literal(value: object) -> str:
 
 
 def _joined(annotations: Iterable[str]) -> str:
-    return " | ".join(dict.fromkeys(annotations))
+    return " | ".join(dict.fromkeys(annotations)) or "None"
 
 
 def separated(parameters: Sequence[Parameter]) -> Iterator[tuple[str, int]]:

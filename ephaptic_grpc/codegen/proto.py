@@ -74,7 +74,9 @@ def _file(contract: Contract, file: FileDescriptorProto) -> Iterator[str]:
 def _comment(function: Function) -> Iterator[str]:
     for line in (*function.doc.splitlines(), *([""] if function.doc else []), described(function)):
         printable = "".join(character if character.isprintable() else " " for character in line)
-        yield f"  // {printable}".rstrip()
+        # The plugin of grpcio-tools makes docstrings of comments, just as they are.
+        safe = printable.replace("\\", r"\\").replace('"""', r"\"\"\"")
+        yield f"  // {safe}".rstrip()
 
 
 def _fields(message: Message, indent: str) -> Iterator[str]:

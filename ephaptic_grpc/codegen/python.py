@@ -95,25 +95,32 @@ class _Module:
         kind = "StrEnum" if all(isinstance(value, str) for value in values) else "Enum"
         if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             kind = "IntEnum"
+        if any(hasattr(int if kind == "IntEnum" else str, member) for member in self._members[name].values()):
+            kind = "Enum"  # a member can't take the place of a method
         yield from ("", "", f"class {self._names[name]}({self._annotations.use('enum', kind)}):")
         yield from _docstring(schema.get("description", ""), "    ", space=True)
         for value in {repr(value): value for value in values}.values():
             yield f"    {self._members[name][repr(value)]} = {literal(value)}"
 
     def _model(self, name: str, schema: Schema) -> Iterator[str]:
-        yield from ("", "", f"class {self._names[name]}({self._annotations.use(_RUNTIME, 'Model')}):")
+        properties, required = schema.get("properties", {}), schema.get("required", ())
+        sparse = any("default" not in field for key, field in properties.items() if key not in required)
+        base = self._annotations.use(_RUNTIME, "SparseModel" if sparse else "Model")
+        yield from ("", "", f"class {self._names[name]}({base}):")
         body = [*_docstring(schema.get("description", ""), "    ", space=True)]
         if schema.get("additionalProperties"):
             body += [f'    model_config = {self._annotations.use("pydantic", "ConfigDict")}(extra="allow")', ""]
-        required = schema.get("required", ())
-        for key, field in schema.get("properties", {}).items():
+        for key, field in properties.items():
             called = self._fields[name][key]
             told = compact(field["default"]) if "default" in field else None
             annotation = self._annotations.of(field)
-            if key not in required and told is None and "None" not in annotation:
-                annotation += " | None"  # what it is where the other side left it out
-            annotation = self._aliased(annotation, None if called == key else key)
             value = "" if key in required else f" = {self._default(field, told)}"
+            if key not in required and told is None:
+                if _is_nullable(field):
+                    value = f" = {self._annotations.use(_RUNTIME, 'default')}(nullable=True)"
+                else:
+                    annotation += " | None"  # what it is where the other side left it out
+            annotation = self._aliased(annotation, None if called == key else key)
             body += [f"    {called}: {annotation}{value}", *_docstring(field.get("description", ""), "    ")]
         yield from body or ["    pass"]
 
@@ -192,8 +199,17 @@ def _is_plain(schema: Schema, value: object) -> bool:
     return "format" not in schema and kind in _LITERALS and type(value) in _LITERALS[kind]
 
 
+def _is_nullable(schema: Schema) -> bool:
+    """Whether None is a value of what a schema describes, as far as it says so itself."""
+    return (
+        schema.get("type") == "null"
+        or None in schema.get("enum", ())
+        or any(isinstance(option, dict) and _is_nullable(option) for option in schema.get("anyOf", ()))
+    )
+
+
 def _is_enum(schema: Schema) -> bool:
-    return ENUM_NAMES in schema and isinstance(schema.get("enum"), list)
+    return ENUM_NAMES in schema and bool(schema.get("enum"))
 
 
 def _is_model(schema: Schema) -> bool:

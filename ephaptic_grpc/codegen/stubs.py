@@ -10,7 +10,6 @@ from grpc_tools import protoc
 
 from ephaptic_grpc.codegen.proto import SHARED_FILES
 
-_COMMENT = re.compile(r"^ *//.*$", re.MULTILINE)
 _IMPORT = re.compile(r"^from (?P<package>[\w.]+) import (?P<module>\w+_pb2)\b", re.MULTILINE)
 
 
@@ -29,7 +28,7 @@ def python_stubs(protos: Mapping[str, str]) -> dict[str, str]:
         folder = Path(name)
         for path, text in protos.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(_COMMENT.sub(_as_docstring, text), "utf-8")
+            (folder / path).write_text(text, "utf-8")
         for path in protos:
             _run_protoc(folder, path, with_service=path in services)
         shared = {made.name: made.read_text("utf-8") for made in (folder / SHARED_FILES[0]).parent.glob("*_pb2.py*")}
@@ -49,11 +48,6 @@ def _run_protoc(folder: Path, path: str, *, with_service: bool) -> None:
         arguments.append(f"--grpc_python_out={folder}")
     if protoc.main([*arguments, path]):
         raise RuntimeError(f"protoc refused {path}")
-
-
-def _as_docstring(found: re.Match[str]) -> str:
-    """A comment that can be a docstring. The plugin of grpcio-tools makes one of it, just as it is."""
-    return found[0].replace("\\", r"\\").replace('"""', r"\"\"\"")
 
 
 def _relative(found: re.Match[str]) -> str:

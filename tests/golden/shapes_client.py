@@ -12,7 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from ephaptic_grpc.generated import DeclaredClient, Model, Stream, SyncDeclaredClient, SyncStream, declared, default
+from ephaptic_grpc.generated import DeclaredClient, Model, SparseModel, Stream, SyncDeclaredClient, SyncStream, declared, default
 from pydantic import Field, SecretStr
 from typing_extensions import TypeAliasType
 
@@ -76,7 +76,7 @@ class Everything(Model):
     tree: Node
 
 
-class Movie(Model):
+class Movie(SparseModel):
     name: str
     year: int | None = default()
 

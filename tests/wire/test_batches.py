@@ -331,3 +331,51 @@ async def test_a_message_that_means_nothing_ends_the_call(service):
             assert caught.value.code is grpc.StatusCode.INTERNAL
             assert found == [1, 2, 3]
     await server.stop(0)
+
+
+async def test_a_stream_that_was_cancelled_has_no_clean_end():
+    service = Service("cancelled.v1.CancelledService")
+
+    @service.expose
+    async def many(count: int) -> AsyncIterator[int]:
+        for number in range(count):
+            yield number
+
+    async with Server(service, port=0) as server, connect(server.address, service) as client:
+        stream = client.many(10)
+        assert await anext(stream) == 0
+        await asyncio.sleep(0.05)  # whatever is on its way may come
+        stream.cancel()
+        with pytest.raises(CallError) as caught:
+            await anext(stream)
+        assert caught.value.code is grpc.StatusCode.CANCELLED
+
+        left = client.many(10)
+        async for _ in left:
+            await asyncio.sleep(0.05)
+            break
+        with pytest.raises(CallError):
+            _ = [number async for number in left]
+
+        read = client.many(2)
+        assert [number async for number in read] == [0, 1]
+        read.cancel()
+        assert [number async for number in read] == []
+
+
+async def test_what_ends_before_it_streams_has_failed():
+    service = Service("failed.v1.FailedService")
+
+    async def empty() -> AsyncIterator[int]:
+        for number in ():
+            yield number
+
+    @service.expose
+    async def first() -> AsyncIterator[int]:
+        await anext(empty())
+        return empty()
+
+    async with Server(service, port=0) as server, connect(server.address, service) as client:
+        with pytest.raises(CallError) as caught:
+            _ = [number async for number in client.first()]
+        assert caught.value.code is grpc.StatusCode.INTERNAL

@@ -1,16 +1,23 @@
 """The generated client of tests/golden, against the service it was generated from and against one that has changed."""
 
+import asyncio
 import inspect
+import sys
 from collections.abc import AsyncIterator
+from types import ModuleType
+from typing import Literal
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from ephaptic_grpc import CallError, Server, Service, connect, connect_sync
+from ephaptic_grpc.codegen.python import python_module
+from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.errors import ServiceError
 from ephaptic_grpc.generated import DeclaredClient
+from ephaptic_grpc.reflection import contracts_of
 
 pytestmark = pytest.mark.anyio
 
@@ -53,12 +60,12 @@ async def test_models_are_made_by_their_fields_names_in_python(client, shapes_cl
     assert (await client.echo(made)).schema_ == "s"
 
 
-async def test_what_is_not_set_is_left_to_the_server(server, shapes_client):
+async def test_a_parameter_that_is_not_given_is_left_to_the_server(shapes_client):
     service = Service("shapes.v1.ShapesService")
 
     class Node(BaseModel):
         value: int
-        children: list[int] = [7]  # another default than the client knows
+        children: list[int] = [7]
 
     seen: list[object] = []
 
@@ -71,7 +78,57 @@ async def test_what_is_not_set_is_left_to_the_server(server, shapes_client):
         with pytest.raises(CallError, match="doesn't fit"):
             async for _ in client.trees(shapes_client.Node(value=1)):
                 pass
-    assert seen == [[7], 99, "somebody"]
+    assert seen == [[], 99, "somebody"]  # the defaults of models are sent: they may have been changed where they are
+
+
+class Cat(BaseModel):
+    kind: Literal["cat", "lion"] = "cat"
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    lives: int = 1
+
+
+class Sparse(BaseModel):
+    tags: list[str] = []
+    made: list[str] = Field(default_factory=lambda: ["made"])
+    maybe: int | None = Field(default_factory=lambda: 5)
+    pet: Cat | Dog = Field(default=Dog(), discriminator="kind")
+
+
+@pytest.fixture
+async def sparse(monkeypatch):
+    """A service of that, and a client that was generated of it."""
+    service = Service("sparse.v1.SparseService")
+
+    @service.expose
+    async def put(model: Sparse) -> Sparse:
+        return model
+
+    module = ModuleType("sparse_client")
+    monkeypatch.setitem(sys.modules, "sparse_client", module)
+    exec(compile(python_module(Contract.of(service)), "sparse_client", "exec"), vars(module))
+    async with Server(service, port=0) as server, connect(server.address, module.SparseService) as client:
+        yield module, client
+
+
+async def test_what_was_changed_in_place_is_sent(sparse):
+    module, client = sparse
+    model = module.Sparse()
+    model.tags.append("a")
+    model.pet = module.Cat()
+    came = await client.put(model)
+    assert (came.tags, came.pet) == (["a"], module.Cat())
+
+
+async def test_defaults_that_only_the_server_knows_are_its_own(sparse):
+    module, client = sparse
+    came = await client.put(module.Sparse())
+    assert (came.made, came.maybe, came.pet) == (["made"], 5, module.Dog())
+    assert (await client.put(module.Sparse(maybe=None))).maybe is None
+    assert (await client.put(await client.put(module.Sparse(maybe=None)))).maybe is None
 
 
 async def test_streams_give_models(client, shapes_client):
@@ -139,6 +196,30 @@ async def test_a_client_of_a_subclass_has_what_it_adds(server, shapes_client):
 def test_the_methods_are_what_they_declare(shapes_client):
     assert shapes_client.ShapesService.echo.__doc__ == "Give back what came."
     assert list(inspect.signature(shapes_client.ShapesService.find).parameters) == ["self", "query", "near", "rest"]
+
+
+async def test_what_a_type_says_of_itself_never_leaks():
+    def fails(_):
+        raise RuntimeError("password=hunter2")
+
+    class Secretive(BaseModel):
+        model_config = ConfigDict(json_schema_extra=fails)
+        a: int = 1
+
+    service = Service("leak.v1.LeakService")
+
+    @service.expose
+    async def put(model: Secretive) -> None: ...
+
+    async with Server(service, port=0, reflection=True) as server:
+        async with connect(server.address, service.name, metadata={"ephaptic-contract": "00"}) as client:
+            with pytest.raises(CallError) as caught:
+                await client.put(model={"a": "x"})
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(CallError) as told:
+            await asyncio.to_thread(contracts_of, server.address, 10)
+    assert told.value.code is grpc.StatusCode.INTERNAL
+    assert "hunter2" not in str(caught.value) + str(told.value)
 
 
 @pytest.fixture
