@@ -126,9 +126,12 @@ class _Functions:
         if was.takes_by_position(old):
             if new.kind is Kind.KEYWORD_ONLY:
                 yield rules.ONLY_BY_NAME.found(Side.ARGUMENT)
-            elif was.positions.index(old) != now.positions.index(new):
-                before, after = was.positions.index(old) + 1, now.positions.index(new) + 1
-                yield rules.MOVED.found(Side.ARGUMENT, old=before, new=after)
+                return
+            # By index where arrays alone are taken: there, a name that is elsewhere now was for another argument.
+            named = now.position_of(old) if old.kind in _BY_NAME else None
+            after = now.positions.index(new) if named is None else named
+            if was.positions.index(old) != after:
+                yield rules.MOVED.found(Side.ARGUMENT, old=was.positions.index(old) + 1, new=after + 1)
 
     def _swallowed(self, old: Parameter, rest: Parameter, was: "_Signature") -> Iterator[Difference]:
         """A parameter that goes by what takes the rest now."""
@@ -172,6 +175,11 @@ class _Signature:
     def knows(self, key: str) -> bool:
         """Whether there is a parameter of a name, however it can be given."""
         return key in self._keys
+
+    def position_of(self, parameter: Parameter) -> int | None:
+        """The position of the parameter of the same name, if there is one."""
+        keys = [_key(one) for one in self.positions]
+        return keys.index(_key(parameter)) if _key(parameter) in keys else None
 
     def match(self, parameter: Parameter, was: "_Signature") -> Parameter | None:
         """What takes the argument that was for a parameter of an older signature; None where it is refused."""

@@ -132,6 +132,8 @@ def gives(old: str, new: str) -> tuple[str, str]:
 
 
 PAIRS = [
+    (("a: int, /, src: str, dst: str", "a: int, /, dst: str, src: str"), BREAKING),
+    (("a: int, /, width: int", "a: int, /, height: int, width: int = 1"), BREAKING),
     # parameters
     (("a: int", "a: int"), None),
     (("a: int, b: str", "a: int"), BREAKING),
