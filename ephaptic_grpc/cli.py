@@ -106,8 +106,6 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
-    if static is not None and not static.is_dir():
-        fail(f"there is no folder {static}: --static takes that of a page", MISUSED)
     serving = Serving(
         host=host,
         port=port,

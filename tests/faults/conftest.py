@@ -71,7 +71,7 @@ def _text(folder: Path, name: str) -> str:
 
 @pytest.fixture
 def loop_name(anyio_backend: tuple[str, dict[str, bool]]) -> str:
-    return "uvloop" if anyio_backend[1]["use_uvloop"] else "asyncio"
+    return "asyncio" if anyio_backend[1]["debug"] else "uvloop"
 
 
 @pytest.fixture
