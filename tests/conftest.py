@@ -40,8 +40,10 @@ class UvLoop(uvloop.Loop):
 
 
 def is_of_a_closed_loop(error: BaseException | None) -> bool:
-    """Whether an error is one of grpc.aio, which has one queue of events for all loops of a process: the last event of a
-    call whose loop is closed by now comes up in the loop of another test. A program with one loop sees none.
+    """Whether an error is one of grpc.aio, which has one queue of events for all loops of a process.
+
+    The last event of a call whose loop is closed by now comes up in the loop of another test. A program with one loop
+    sees none.
     """
     frames = [] if error is None else traceback.extract_tb(error.__traceback__)
     of_grpc = any("PollerCompletionQueue" in frame.name for frame in frames)
