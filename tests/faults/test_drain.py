@@ -85,7 +85,7 @@ async def narrow_road(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
 async def test_calls_in_flight_finish_within_the_grace(start_server, number):
     server = start_server(10)
     async with connect(server.address, slow) as client:
-        unary = asyncio.create_task(client.takes("in flight", 1))
+        unary = asyncio.create_task(client.takes("in flight", 5))
         threaded = asyncio.create_task(client.function("threaded", 100))
         streams = [
             await first(client.counts("stream", 6, 0.2)),
@@ -146,7 +146,7 @@ async def test_health_says_not_serving_before_the_drain_and_its_watchers_do_not_
         watches = [health.Watch(health_pb2.HealthCheckRequest(service=name)) for name in ("", "faults.v1.SlowService")]
         for watch in watches:
             assert (await watch.read()).status == SERVING
-        unary = asyncio.create_task(client.takes("in flight", 1))
+        unary = asyncio.create_task(client.takes("in flight", 5))
         await client.has_begun("in flight")
         server.signal()
         for watch in watches:
