@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import grpc
 
+from ephaptic_grpc.connections import channel_options
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.limits import AHEAD_SECONDS
@@ -80,7 +81,7 @@ def connect(
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    return (generated or Client)(_Connection(target, credentials), remote, options)
+    return (generated or Client)(_Connection(target, credentials, remote), remote, options)
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -294,9 +295,10 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, functions: Functions) -> None:
         self._target: Final = target
         self._credentials: Final = credentials
+        self._functions: Final = functions
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -330,10 +332,11 @@ class _Connection:
             raise RuntimeError("the client is closed")
         if self._channel is not None:
             raise RuntimeError("the client belongs to another event loop: connect once for each loop")
+        options = channel_options(self._functions.idempotent())
         if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._target)
+            self._channel = grpc.aio.insecure_channel(self._target, options)
         else:
-            self._channel = grpc.aio.secure_channel(self._target, self._credentials)
+            self._channel = grpc.aio.secure_channel(self._target, self._credentials, options)
         self._loop = loop
         return self._channel
 

@@ -17,6 +17,9 @@ from ephaptic_grpc.v1 import contract_pb2, payload_pb2
 
 PAYLOAD: Final = "ephaptic_grpc.v1.Payload"
 
+_IDEMPOTENT: Final = descriptor_pb2.MethodOptions.IDEMPOTENT
+_NO_SIDE_EFFECTS: Final = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+
 _SHAPES: Final[dict[str, type | tuple[type, ...]]] = {
     **dict.fromkeys(("properties", "discriminator"), dict),
     **dict.fromkeys(("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems", ENUM_NAMES), list),
@@ -46,6 +49,8 @@ def file_of(contract: Contract) -> descriptor_pb2.FileDescriptorProto:
         method = service.method.add(name=rpc_name(function.name), input_type=f".{PAYLOAD}", output_type=f".{PAYLOAD}")
         if function.streams:
             method.server_streaming = True
+        if function.idempotent:
+            method.options.idempotency_level = _IDEMPOTENT
         method.options.Extensions[FUNCTION_OPTION].CopyFrom(_message(function))
     return file
 
@@ -141,7 +146,8 @@ def _read(name: str, service: descriptor_pb2.ServiceDescriptorProto) -> Contract
         parameters = tuple(_read_parameter(parameter, where) for parameter in message.parameters)
         _check_order(parameters, where)
         value = _schema(message.value, f"{where}, its value")
-        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value))
+        idempotent = method.options.idempotency_level in (_IDEMPOTENT, _NO_SIDE_EFFECTS)
+        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value, idempotent))
     contract = Contract(name, tuple(functions), definitions)
     _check_references(contract)
     return contract

@@ -170,6 +170,10 @@ class Functions(Protocol):
         """
         ...
 
+    def idempotent(self) -> list[str]:
+        """The paths of those that may run twice."""
+        ...
+
 
 class Remote(Functions, Protocol):
     """The functions of a service, as far as they are known."""
@@ -211,6 +215,9 @@ class _Declared:
             raise unknown(self.service.name, name, procedures)
         return _typed(procedures[name])
 
+    def idempotent(self) -> list[str]:
+        return self.service.idempotent
+
     def method_of(self, function: Callable[..., Any], /) -> Method:
         return _typed(self.service.procedure_of(function))
 
@@ -228,6 +235,9 @@ class _Named:
         except ValueError as error:
             raise AttributeError(f"{name!r} can't be a function: {error}") from None
         return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json, from_json)
+
+    def idempotent(self) -> list[str]:
+        return []
 
     def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
         raise TypeError("bind needs to know the types: connect with the Service instead of its name")

@@ -19,9 +19,11 @@ import grpc
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call
+from ephaptic_grpc.connections import server_options
 from ephaptic_grpc.edge import Calls, failure, served
+from ephaptic_grpc.errors import Status
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
+from ephaptic_grpc.limits import PENDING_CALLS, Limits
 from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
@@ -73,7 +75,7 @@ class Server:
         self._credentials = credentials
         self._limits = limits
         self._threads = Threads(limits.threads)
-        self._calls: Calls[Call] = Calls()
+        self._calls: Calls[_Call] = Calls()
         self._paths = {
             procedure.path: _method_handler(procedure, self._threads, self._calls)
             for service in self.services
@@ -105,8 +107,7 @@ class Server:
                 ("grpc.max_receive_message_length", self._limits.request_bytes),
                 ("grpc.server.max_pending_requests", PENDING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
-                ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1000 / 3)),
-                ("grpc.keepalive_permit_without_calls", 1),
+                *server_options(),
             ]
         )
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
@@ -135,11 +136,10 @@ class Server:
         if self._calls.paths() and grace:
             logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
         await self._health.drain()
-        stopping = asyncio.ensure_future(server.stop(grace))
-        await self._health.dismiss(stopping)
+        # gRPC cancels what is left then; before that, it brings every caller the status that it is told.
+        stopping = asyncio.ensure_future(server.stop(grace + self._limits.cleanup))
+        await asyncio.gather(self._health.dismiss(stopping), self._calls.drain(grace, self._limits.cleanup))
         await stopping
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.idle(), self._limits.cleanup)
         if self._server is None:
             return  # another call of this was first
         self._server = None
@@ -191,7 +191,7 @@ class _Paths(grpc.GenericRpcHandler):
         return self._paths.get(handler_call_details.method)
 
 
-def _method_handler(procedure: Procedure, threads: Threads, calls: Calls[Call]) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(procedure: Procedure, threads: Threads, calls: Calls[_Call]) -> grpc.RpcMethodHandler[Any, Any]:
     # No (de)serialisers: what they raise, grpc.aio would tell the caller.
     if procedure.streams:
         return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls))
@@ -199,12 +199,12 @@ def _method_handler(procedure: Procedure, threads: Threads, calls: Calls[Call]) 
 
 
 def _unary_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Call]
+    procedure: Procedure, threads: Threads, calls: Calls[_Call]
 ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     run = invoke.unary(procedure, threads)
 
     async def handle(message: bytes, context: _Context) -> bytes:
-        call = Call(procedure, context)
+        call = _Call(procedure, context)
         calls.add(call)
         enter_call(call)
         try:
@@ -213,17 +213,18 @@ def _unary_handler(
             await _abort(error, call, context)
         finally:
             calls.discard(call)
+            call.task = None
 
     return handle
 
 
 def _stream_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Call]
+    procedure: Procedure, threads: Threads, calls: Calls[_Call]
 ) -> Callable[[bytes, _Context], Awaitable[None]]:
     run = invoke.stream(procedure, threads)
 
     async def handle(message: bytes, context: _Context) -> None:
-        call = Call(procedure, context)
+        call = _Call(procedure, context)
         calls.add(call)
         enter_call(call)
         write = context.write
@@ -246,13 +247,45 @@ def _stream_handler(
             await _abort(error, call, context)
         finally:
             calls.discard(call)
+            call.task = None
 
     return handle
 
 
-async def _abort(error: BaseException, call: Call, context: _Context) -> Never:
+class _Call(Call):
+    """A call as this edge serves it.
+
+    Attributes:
+        task: what serves it; None when it has ended, or was interrupted.
+    """
+
+    __slots__ = ("_context", "_telling", "task")
+
+    def __init__(self, procedure: Procedure, context: _Context) -> None:
+        super().__init__(procedure, context)
+        self.task = asyncio.current_task()
+        self._context: Final = context
+
+    def interrupt(self, status: Status) -> None:
+        task, self.task = self.task, None
+        if task is not None:
+            self._telling = asyncio.ensure_future(self._tell(status))  # which would not live without a reference
+            task.cancel()
+
+    async def _tell(self, status: Status) -> None:
+        """Tell the caller without waiting for the function, which may take its time to clean up."""
+        if not self._context.done():
+            with suppress(grpc.aio.BaseError):  # which is how it always ends
+                await self._context.abort(status.code, status.message, status.trailing_metadata)
+
+
+async def _abort(error: BaseException, call: _Call, context: _Context) -> Never:
     """End a call with the status that an exception means; always raises."""
     task = asyncio.current_task()
+    if call.task is None:  # it was interrupted, which has told its caller
+        if not isinstance(error, asyncio.CancelledError):
+            failure(error, call)  # logs what nobody meant
+        raise asyncio.CancelledError from None
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         # The call was cancelled, and nobody is there to be told. Or the function cancelled its own task: somebody is.
         with suppress(grpc.aio.BaseError):

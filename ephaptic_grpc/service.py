@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, overload
 
 from ephaptic_grpc.binary import warn_of_text
 from ephaptic_grpc.errors import ExposeError
-from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name
+from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name, rpc_path
 from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, is_defined_in, own_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,6 +21,7 @@ class _Exposed:
 
     function: Callable[..., Any]
     response_model: object
+    idempotent: bool
     frame: types.FrameType
 
 
@@ -48,10 +49,18 @@ class Service:
     @overload
     def expose(self, function: F, /) -> F: ...
     @overload
-    def expose(self, /, *, name: str | None = None, response_model: object = None) -> Callable[[F], F]: ...
+    def expose(
+        self, /, *, name: str | None = None, response_model: object = None, idempotent: bool = False
+    ) -> Callable[[F], F]: ...
 
     def expose(
-        self, function: F | None = None, /, *, name: str | None = None, response_model: object = None
+        self,
+        function: F | None = None,
+        /,
+        *,
+        name: str | None = None,
+        response_model: object = None,
+        idempotent: bool = False,
     ) -> F | Callable[[F], F]:
         """Expose a function on this service: ``@service.expose`` or ``@service.expose(name=..., response_model=...)``.
 
@@ -62,6 +71,9 @@ class Service:
             function: a function, a bound method or a ``functools.partial``; synchronous or not.
             name: what clients call it, in place of its own name.
             response_model: the type of its value, or of each item, in place of what it is annotated with.
+            idempotent: whether running it twice is as good as once. Then clients make a call again, a few times, where
+                a server could not be reached or died before anything came back. Without it, a call that may have
+                begun to run is never made again.
 
         Raises:
             ExposeError: it can't be exposed; the message says which function, which parameter, and what to do.
@@ -72,12 +84,13 @@ class Service:
         frame = sys._getframe(1)
 
         def add(function: F) -> F:
-            self._expose(function, name, response_model, frame)
+            self._expose(name, _Exposed(function, response_model, idempotent, frame))
             return function
 
         if function is None:
             return add
-        self._expose(function, name, response_model, frame)  # at the same depth as in add: warnings count frames
+        # At the same depth as in add: warnings count frames.
+        self._expose(name, _Exposed(function, response_model, idempotent, frame))
         return function
 
     @property
@@ -94,6 +107,11 @@ class Service:
         """
         return {name: self._resolve(name) for name in self._procedures}
 
+    @property
+    def idempotent(self) -> list[str]:
+        """The paths of the functions that may run twice; their annotations need not be defined yet."""
+        return [rpc_path(self.name, name) for name, exposed in self._procedures.items() if exposed.idempotent]
+
     def procedure_of(self, function: Callable[..., Any]) -> Procedure:
         """The procedure that a function was exposed as.
 
@@ -105,9 +123,8 @@ class Service:
                 return procedure
         raise LookupError(f"{_shown(function)} is not exposed on {self.name}")
 
-    def _expose(
-        self, function: Callable[..., Any], name: str | None, response_model: object, frame: types.FrameType
-    ) -> None:
+    def _expose(self, name: str | None, exposed: _Exposed) -> None:
+        function = exposed.function
         try:
             check_function(function)
             called = own_name(function) if name is None else name
@@ -118,7 +135,7 @@ class Service:
         except (ExposeError, ValueError) as error:
             raise self._refusal(function, error) from None
         self._rpcs[rpc] = called
-        self._procedures[called] = _Exposed(function, response_model, frame)
+        self._procedures[called] = exposed
         try:
             self._resolve(called, stacklevel=4)
         except ExposeError as error:
@@ -134,7 +151,9 @@ class Service:
         # Only where it was defined there itself: elsewhere the same name can be another class.
         namespace = frame.f_locals if is_defined_in(function, frame) else {}
         try:
-            procedure = inspect_function(function, self.name, name, exposed.response_model, namespace)
+            procedure = inspect_function(
+                function, self.name, name, exposed.response_model, namespace, idempotent=exposed.idempotent
+            )
         except ExposeError as error:
             raise self._refusal(function, error) from error.__cause__
         except NameError as error:

@@ -6,6 +6,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
+from ephaptic_grpc.connections import channel_options
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
@@ -62,7 +63,10 @@ def connect_sync(
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    channel = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
+    how = channel_options(remote.idempotent())
+    channel = (
+        grpc.insecure_channel(target, how) if credentials is None else grpc.secure_channel(target, credentials, how)
+    )
     return (generated or SyncClient)(channel, remote, options)
 
 
