@@ -35,6 +35,12 @@ logger = logging.getLogger("ephaptic_grpc")
 _CANCELLING_SECONDS: Final = 0.1
 """How long a write that failed waits for the cancellation that follows, at most."""
 
+_TELLING_SECONDS: Final = 0.25
+"""How long callers have to read the end of their calls, at least."""
+
+_LATEST_SECONDS: Final = 5.0
+"""By how much gRPC's own drain outlasts ours, which is to end it."""
+
 if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -136,10 +142,12 @@ class Server:
         if self._calls.paths() and grace:
             logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
         await self._health.drain()
-        # gRPC cancels what is left then; before that, it brings every caller the status that it is told.
-        stopping = asyncio.ensure_future(server.stop(grace + self._limits.cleanup))
-        await asyncio.gather(self._health.dismiss(stopping), self._calls.drain(grace, self._limits.cleanup))
-        await stopping
+        loop, cleanup = asyncio.get_running_loop(), self._limits.cleanup
+        until = loop.time() + grace + cleanup
+        stopping = asyncio.ensure_future(server.stop(grace + cleanup + _LATEST_SECONDS))
+        await asyncio.gather(self._health.dismiss(stopping), self._calls.drain(grace, cleanup))
+        # Of those that were told, some may still have to read all that was sent before.
+        await asyncio.gather(stopping, server.stop(max(until - loop.time(), _TELLING_SECONDS)))
         if self._server is None:
             return  # another call of this was first
         self._server = None
@@ -227,7 +235,11 @@ def _stream_handler(
         call = _Call(procedure, context)
         calls.add(call)
         enter_call(call)
-        write = context.write
+
+        async def write(message: bytes) -> None:
+            nonlocal write
+            write = context.write
+            await call.open(write(message))
 
         async def send(*items: bytes) -> None:
             message = pack(*items)
@@ -241,7 +253,7 @@ def _stream_handler(
         try:
             metadata = context.invocation_metadata() or ()
             if KIND_ASKED in metadata:
-                await context.send_initial_metadata((KIND_STREAM,))
+                await call.open(context.send_initial_metadata((KIND_STREAM,)))
             await run(arguments(message), send, Delivery.asked(metadata))
         except BaseException as error:
             await _abort(error, call, context)
@@ -259,14 +271,27 @@ class _Call(Call):
         task: what serves it; None when it has ended, or was interrupted.
     """
 
-    __slots__ = ("_context", "_telling", "task")
+    __slots__ = ("_context", "_opening", "_status", "_telling", "task")
 
     def __init__(self, procedure: Procedure, context: _Context) -> None:
         super().__init__(procedure, context)
         self.task = asyncio.current_task()
         self._context: Final = context
+        self._opening = False
+        self._status: Status | None = None
+
+    async def open(self, sending: Awaitable[object]) -> None:
+        """Wait until what is sent first has left. While it is on its way, gRPC takes no status."""
+        self._opening = True
+        await sending
+        self._opening = False
+        if self._status is not None:
+            self.interrupt(self._status)
 
     def interrupt(self, status: Status) -> None:
+        if self._opening:
+            self._status = status
+            return
         task, self.task = self.task, None
         if task is not None:
             self._telling = asyncio.ensure_future(self._tell(status))  # which would not live without a reference
