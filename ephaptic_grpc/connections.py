@@ -52,6 +52,7 @@ def _keepalive() -> ChannelOptions:
     return [
         ("grpc.keepalive_time_ms", _ms(limits.KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", _ms(limits.KEEPALIVE_TIMEOUT_SECONDS)),
+        ("grpc.http2.ping_timeout_ms", _ms(limits.KEEPALIVE_TIMEOUT_SECONDS)),  # which newer releases of grpcio go by
         ("grpc.http2.max_pings_without_data", 0),  # else a quiet stream is asked twice, and then no more
     ]
 
