@@ -92,10 +92,13 @@ async def closed(key: str) -> float:
 @service.expose
 async def within(seconds: float) -> AsyncIterator[int]:
     """An item each millisecond, inside of a timeout."""
-    async with asyncio.timeout(seconds):
-        while True:
-            yield 0
-            await asyncio.sleep(0.001)
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                yield 0
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        raise ServiceError(grpc.StatusCode.ABORTED, "the time is over") from None
 
 
 @service.expose
@@ -169,7 +172,8 @@ def _main() -> None:
     parser.add_argument("--calls", type=int, help="the bound of calls in flight")
     options = parser.parse_args()
     if options.keepalive:  # minutes are too long for a test
-        vars(limits).update(zip(("KEEPALIVE_SECONDS", "KEEPALIVE_TIMEOUT_SECONDS"), options.keepalive, strict=True))
+        for name, seconds in zip(("KEEPALIVE_SECONDS", "KEEPALIVE_TIMEOUT_SECONDS"), options.keepalive, strict=True):
+            setattr(limits, name, seconds)
     bound = Limits()
     if options.calls:
         bound = replace(bound, calls=options.calls)
