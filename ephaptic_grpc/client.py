@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 import grpc
 
-from ephaptic_grpc.connections import channel_options
+from ephaptic_grpc.connections import ChannelOptions
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.limits import AHEAD_SECONDS
@@ -23,6 +23,7 @@ from ephaptic_grpc.remote import (
     Options,
     asked,
     batched,
+    channel_options,
     named,
     remote_of,
     wants_heartbeats,
@@ -42,6 +43,7 @@ def connect(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> C: ...
 @overload
 def connect(
@@ -51,6 +53,7 @@ def connect(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "Client": ...
 
 
@@ -61,6 +64,7 @@ def connect(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "DeclaredClient":
     """A client of a service.
 
@@ -74,14 +78,19 @@ def connect(
         timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
         metadata: goes with each call.
         credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
+        reply_bytes: bytes of JSON that one reply, or one item of a stream, has at most; a larger one is
+            RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` allows its functions.
 
     Raises:
-        TypeError, ValueError: ``service`` is none of these; or no header can carry the metadata.
+        TypeError, ValueError: ``service`` is none of these; no header can carry the metadata; or ``reply_bytes`` is no
+            number of bytes.
     """
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    return (generated or Client)(_Connection(target, credentials, remote), remote, options)
+    return (generated or Client)(
+        _Connection(target, credentials, channel_options(remote, reply_bytes)), remote, options
+    )
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -295,10 +304,10 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, functions: Functions) -> None:
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> None:
         self._target: Final = target
+        self._options: Final = options
         self._credentials: Final = credentials
-        self._functions: Final = functions
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -332,11 +341,10 @@ class _Connection:
             raise RuntimeError("the client is closed")
         if self._channel is not None:
             raise RuntimeError("the client belongs to another event loop: connect once for each loop")
-        options = channel_options(self._functions.idempotent())
         if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options)
+            self._channel = grpc.aio.insecure_channel(self._target, self._options)
         else:
-            self._channel = grpc.aio.secure_channel(self._target, self._credentials, options)
+            self._channel = grpc.aio.secure_channel(self._target, self._credentials, self._options)
         self._loop = loop
         return self._channel
 

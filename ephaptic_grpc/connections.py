@@ -19,7 +19,7 @@ def server_options() -> ChannelOptions:
     ]
 
 
-def channel_options(idempotent: Iterable[str]) -> ChannelOptions:
+def client_options(idempotent: Iterable[str]) -> ChannelOptions:
     """How a client keeps its connection.
 
     Args:

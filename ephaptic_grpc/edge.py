@@ -27,6 +27,8 @@ DRAINING: Final = status_of(
     "",
 )
 """What a call is told that the grace was too short for."""
+LATE: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed", ())
+"""Told to a caller whose call took too long."""
 
 
 class InFlight(Protocol):
@@ -43,16 +45,28 @@ T = TypeVar("T", bound=InFlight)
 
 
 class Calls(Generic[T]):
-    """The calls in flight, counted until their functions have really ended."""
+    """The calls in flight, counted until their functions have really ended.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many there are at the same time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
         self._calls: set[T] = set()
         self._idle = asyncio.Event()
         self._interrupted = asyncio.Event()
-        self.add: Final = self._calls.add
 
-    def __len__(self) -> int:
-        return len(self._calls)
+    def enter(self, call: T) -> None:
+        """Count a call.
+
+        Raises:
+            ServiceError: RESOURCE_EXHAUSTED, there are too many.
+        """
+        if len(self._calls) >= self._most:
+            text = f"the server has {self._most} calls at the same time, and takes no more"
+            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        self._calls.add(call)
 
     def __iter__(self) -> Iterator[T]:
         return iter(tuple(self._calls))

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, overload
 
 from ephaptic_grpc.binary import warn_of_text
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.limits import JSON_BYTES, FunctionLimits
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name, rpc_path
 from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, is_defined_in, own_name
 
@@ -21,6 +22,7 @@ class _Exposed:
 
     function: Callable[..., Any]
     response_model: object
+    limits: FunctionLimits
     idempotent: bool
     frame: types.FrameType
 
@@ -50,7 +52,16 @@ class Service:
     def expose(self, function: F, /) -> F: ...
     @overload
     def expose(
-        self, /, *, name: str | None = None, response_model: object = None, idempotent: bool = False
+        self,
+        /,
+        *,
+        name: str | None = None,
+        response_model: object = None,
+        idempotent: bool = False,
+        request_bytes: int | None = None,
+        reply_bytes: int | None = None,
+        first_item_timeout: float | None = None,
+        idle_timeout: float | None = None,
     ) -> Callable[[F], F]: ...
 
     def expose(
@@ -61,6 +72,10 @@ class Service:
         name: str | None = None,
         response_model: object = None,
         idempotent: bool = False,
+        request_bytes: int | None = None,
+        reply_bytes: int | None = None,
+        first_item_timeout: float | None = None,
+        idle_timeout: float | None = None,
     ) -> F | Callable[[F], F]:
         """Expose a function on this service: ``@service.expose`` or ``@service.expose(name=..., response_model=...)``.
 
@@ -74,29 +89,46 @@ class Service:
             idempotent: whether running it twice is as good as once. Then clients make a call again, a few times, where
                 a server could not be reached or died before anything came back. Without it, a call that may have
                 begun to run is never made again.
+            request_bytes: bytes of JSON that its arguments have at most. This and what follows stand in place of the
+                server's own ``Limits``.
+            reply_bytes: bytes of JSON that its value, or one item, has at most.
+            first_item_timeout: of a stream: seconds to its first item.
+            idle_timeout: of a stream: seconds that it takes for one more item, or to end.
 
         Raises:
+            ValueError: a limit that is none.
             ExposeError: it can't be exposed; the message says which function, which parameter, and what to do.
                 Where an annotation names something that is defined further down, its types are checked when
                 they are first needed: at the latest when a server starts.
         """
         # The caller's names may be needed for annotations: classes can be local to the function that exposes.
         frame = sys._getframe(1)
+        limits = FunctionLimits(
+            request_bytes=request_bytes,
+            reply_bytes=reply_bytes,
+            first_item_timeout=first_item_timeout,
+            idle_timeout=idle_timeout,
+        )
 
         def add(function: F) -> F:
-            self._expose(name, _Exposed(function, response_model, idempotent, frame))
+            self._expose(name, _Exposed(function, response_model, limits, idempotent, frame))
             return function
 
         if function is None:
             return add
         # At the same depth as in add: warnings count frames.
-        self._expose(name, _Exposed(function, response_model, idempotent, frame))
+        self._expose(name, _Exposed(function, response_model, limits, idempotent, frame))
         return function
 
     @property
     def exposes_anything(self) -> bool:
         """Whether a function was exposed here."""
         return bool(self._procedures)
+
+    @property
+    def reply_bytes(self) -> int:
+        """Bytes of JSON of the largest reply that a function was given leave for; at least the usual limit."""
+        return max([JSON_BYTES, *(exposed.limits.reply_bytes or 0 for exposed in self._procedures.values())])
 
     @property
     def procedures(self) -> Mapping[str, Procedure]:
@@ -152,7 +184,13 @@ class Service:
         namespace = frame.f_locals if is_defined_in(function, frame) else {}
         try:
             procedure = inspect_function(
-                function, self.name, name, exposed.response_model, namespace, idempotent=exposed.idempotent
+                function,
+                self.name,
+                name,
+                exposed.response_model,
+                namespace,
+                exposed.limits,
+                idempotent=exposed.idempotent,
             )
         except ExposeError as error:
             raise self._refusal(function, error) from error.__cause__

@@ -6,7 +6,6 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
-from ephaptic_grpc.connections import channel_options
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
@@ -20,6 +19,7 @@ from ephaptic_grpc.remote import (
     Pairs,
     asked,
     batched,
+    channel_options,
     named,
     remote_of,
     wants_heartbeats,
@@ -39,6 +39,7 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> C: ...
 @overload
 def connect_sync(
@@ -48,6 +49,7 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "SyncClient": ...
 
 
@@ -58,15 +60,17 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    how = channel_options(remote.idempotent())
-    channel = (
-        grpc.insecure_channel(target, how) if credentials is None else grpc.secure_channel(target, credentials, how)
-    )
+    limits = channel_options(remote, reply_bytes)
+    if credentials is None:
+        channel = grpc.insecure_channel(target, limits)
+    else:
+        channel = grpc.secure_channel(target, credentials, limits)
     return (generated or SyncClient)(channel, remote, options)
 
 

@@ -15,7 +15,8 @@ from unittest.mock import patch
 import grpc
 
 from ephaptic_grpc import CallError, Client, Stream, connect
-from ephaptic_grpc.connections import ChannelOptions, channel_options
+from ephaptic_grpc.connections import ChannelOptions
+from ephaptic_grpc.remote import Functions, channel_options
 from soak.process import ServerProcess, Usage
 from soak.report import Figure, percentile, slope
 from soak.scale import Say, Scale
@@ -56,12 +57,12 @@ async def streams(scale: Scale, say: Say) -> list[Figure]:
 async def _own_connection(server: ServerProcess) -> AsyncIterator[Client]:
     """A client that shares its connection with no other, as all of one process do."""
 
-    def options(idempotent: list[str]) -> ChannelOptions:
-        return [*channel_options(idempotent), ("grpc.use_local_subchannel_pool", 1)]
+    def options(functions: Functions, reply_bytes: int | None) -> ChannelOptions:
+        return [*channel_options(functions, reply_bytes), ("grpc.use_local_subchannel_pool", 1)]
 
-    async with connect(server.address, service) as client:
-        with patch("ephaptic_grpc.client.channel_options", options):
-            await client.echo("opens the channel")
+    with patch("ephaptic_grpc.client.channel_options", options):
+        connected = connect(server.address, service)
+    async with connected as client:
         yield client
 
 
