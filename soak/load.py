@@ -92,7 +92,7 @@ async def burst(scale: Scale, say: Say) -> list[Figure]:
                 figures.append(Figure(f"of {scale.burst:,} {name} at once, lost", scale.burst - ends["OK"], 0))
     with ServerProcess("--calls", scale.bound) as server:
         async with connect(server.address, service, timeout=60) as client:
-            await _rate(client, 1.0)
+            await _rate(client)
             before = await _rate(client)
             refused = lost = 0
             for _ in range(2):
@@ -103,8 +103,8 @@ async def burst(scale: Scale, say: Say) -> list[Figure]:
             after = await _rate(client)
     return [
         *figures,
-        Figure("calls over the bound that ended otherwise than OK or RESOURCE_EXHAUSTED", lost, 0),
-        Figure("calls over the bound that were refused", refused, 1, more_is_better=True),
+        Figure("of calls over the bound, neither OK nor RESOURCE_EXHAUSTED", lost, 0),
+        Figure("of calls over the bound, refused", refused, 1, more_is_better=True),
         Figure("throughput after the bursts, to that before", after / before, 0.9, more_is_better=True, slack=3),
     ]
 
@@ -122,18 +122,22 @@ async def _at_once(call: Callable[[], Awaitable[object]], count: int) -> Counter
     return Counter(await asyncio.gather(*(end() for _ in range(count))))
 
 
-async def _rate(client: Client, seconds: float = 2.0) -> float:
-    """Calls a second, with 16 in flight."""
-    begun, done = time.perf_counter(), 0
+async def _rate(client: Client) -> float:
+    """Calls a second, with 16 in flight: the best of three seconds, in which others had the least of the machine."""
+    done = 0
 
-    async def work() -> None:
+    async def work(until: float) -> None:
         nonlocal done
-        while time.perf_counter() < begun + seconds:
+        while time.perf_counter() < until:
             await client.echo("?")
             done += 1
 
-    await asyncio.gather(*(work() for _ in range(16)))
-    return done / (time.perf_counter() - begun)
+    rates: list[float] = []
+    for _ in range(3):
+        begun, done = time.perf_counter(), 0
+        await asyncio.gather(*(work(begun + 1.0) for _ in range(16)))
+        rates.append(done / (time.perf_counter() - begun))
+    return max(rates)
 
 
 async def mixed(scale: Scale, say: Say) -> list[Figure]:

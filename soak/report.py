@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-_WIDTHS: Final = (12, 58, 14, 14, 4)
+_WIDTHS: Final = (12, 62, 14, 14, 4)
 
 
 @dataclass(frozen=True, slots=True)
