@@ -228,7 +228,15 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
     try:
-        app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
+        try:
+            app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
+        finally:
+            sys.stdout.flush()  # while what goes wrong can still be told
+    except OSError as error:  # of that: of anything else, commands tell themselves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            say(f"error: can't write: {error.strerror}")
+        sys.exit(FAILED)
     except SourceError as error:
         say(f"error: {error}")
         sys.exit(MISUSED if error.misused else FAILED)

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import grpc
 
-from ephaptic_grpc.connections import server_options
+from ephaptic_grpc.connections import server_options, use_asyncio
 from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.handlers import Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
@@ -101,10 +101,11 @@ class Server:
 
         Raises:
             OSError: the address can't be listened on; its ``errno`` says why.
-            RuntimeError: it has been started before.
+            RuntimeError: it has been started before; or this process was forked from one that used gRPC.
         """
         if self._started:
             raise RuntimeError("a server starts once: make another one")
+        use_asyncio()
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
         server = grpc.aio.server(
             options=[

@@ -6,6 +6,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
+from ephaptic_grpc.connections import check_process
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import KIND_STREAM
@@ -63,6 +64,7 @@ def connect_sync(
     reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
+    check_process()
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
