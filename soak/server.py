@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -122,10 +124,16 @@ def _run(runs: Path) -> int:
     return count
 
 
+class Held(NamedTuple):
+    """What the event loop and Python hold."""
+
+    tasks: int
+    threads: int
+
+
 @service.expose
-async def tasks() -> int:
-    """How many tasks the event loop has."""
-    return len(asyncio.all_tasks())
+async def held() -> Held:
+    return Held(len(asyncio.all_tasks()), threading.active_count())
 
 
 async def _serve(port: int, bound: Limits) -> None:
