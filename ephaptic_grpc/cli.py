@@ -4,7 +4,6 @@ import asyncio
 import io
 import logging
 import os
-import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import SourceError, services_of
+from ephaptic_grpc.targets import check_target
 from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
@@ -201,9 +201,8 @@ def call(
         check_service_name(service.removeprefix("/"))
     except ValueError:
         fail(f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", MISUSED)
-    if not re.fullmatch(r"(?!\w+://).+:.+", target):
-        fail(f"a target is host:port, such as localhost:50051, not {target!r}", MISUSED)
     try:
+        check_target(target)
         request = pack(arguments_of(arguments or []))
     except ValueError as error:
         fail(str(error), MISUSED)

@@ -27,6 +27,7 @@ from ephaptic_grpc.remote import (
     wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import check_target
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def connect(
     Nothing is connected before the first call.
 
     Args:
-        target: where the server is, such as ``localhost:50051``.
+        target: where the server is, such as ``localhost:50051``, or any other form that gRPC knows.
         service: a ``Service``: arguments are sent as its functions declare them, and values come back as the declared
             types. Or the class of a generated client, which is the same without the service's code. Or a service's
             name: then plain JSON data comes back.
@@ -75,8 +76,10 @@ def connect(
         credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
 
     Raises:
-        TypeError, ValueError: ``service`` is none of these; or no header can carry the metadata.
+        TypeError, ValueError: ``target`` can't be a server, or ``service`` is none of these; or no header can carry the
+            metadata.
     """
+    check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)

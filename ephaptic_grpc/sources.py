@@ -17,11 +17,12 @@ from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import suggestion
 from ephaptic_grpc.reflection import contracts_of
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import SCHEMES, check_target
 
 DESCRIPTOR_SET: Final = ".binpb"
 """What the name of a file with a descriptor set ends with."""
 
-_ADDRESS: Final = re.compile(r"unix:.+|.+:\d+")
+_ADDRESS: Final = re.compile(rf"[a-z-]+://.*|(?:{'|'.join(SCHEMES)}):.+|.*:\d+", re.IGNORECASE)
 _ANSWER_SECONDS: Final = 10.0
 
 
@@ -37,8 +38,12 @@ class SourceError(Exception):
         self.misused = misused
 
 
+class NoModuleError(SourceError):
+    """There is no module of a name."""
+
+
 def is_address(source: str) -> bool:
-    """Whether a source is a running server: ``host:port`` or ``unix:path``."""
+    """Whether a source is meant for a running server: ``host:port``, or what has a scheme, such as ``unix:path``."""
     return _ADDRESS.fullmatch(source) is not None
 
 
@@ -68,6 +73,7 @@ def _contracts(source: str) -> list[Contract]:
         if source.endswith(DESCRIPTOR_SET):
             return read_descriptor_set(Path(source).read_bytes())
         if is_address(source):
+            _check_target(source)
             return contracts_of(source, _ANSWER_SECONDS)
     except OSError as error:
         raise SourceError(f"can't read {source}: {error.strerror}") from None
@@ -78,7 +84,17 @@ def _contracts(source: str) -> list[Contract]:
         if error.code is grpc.StatusCode.UNIMPLEMENTED:
             told = f"{source} tells nothing of its services: serve with --reflection"
         raise SourceError(told) from None
-    return [Contract.of(service) for service in services_of([source])]
+    try:
+        return [Contract.of(service) for service in services_of([source])]
+    except NoModuleError as error:
+        raise SourceError(f"{error}; a server that runs is host:port, such as localhost:50051") from None
+
+
+def _check_target(source: str) -> None:
+    try:
+        check_target(source)
+    except ValueError as error:
+        raise SourceError(str(error), misused=True) from None
 
 
 def services_of(modules: Sequence[str]) -> list[Service]:
@@ -119,7 +135,9 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise SourceError(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones") from None
+            raise NoModuleError(
+                f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones"
+            ) from None
         raise SourceError(_import_failure(name, error)) from None  # the module is there, and imports one that isn't
     except ExposeError as error:
         raise SourceError(str(error)) from None

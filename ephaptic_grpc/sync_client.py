@@ -24,6 +24,7 @@ from ephaptic_grpc.remote import (
     wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import check_target
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +60,7 @@ def connect_sync(
     credentials: grpc.ChannelCredentials | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
+    check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
