@@ -209,7 +209,7 @@ def call(
     try:
         asyncio.run(print_items(target, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:
-        fail(told(error, target, method))
+        fail(told(error))
     except MalformedPayloadError as error:
         fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`

@@ -130,7 +130,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise self._method.failure(error) from None
         except asyncio.CancelledError:
             self.cancel()
             raise _cancelled() from None
@@ -236,7 +236,7 @@ class DeclaredClient(BaseClient):
             try:
                 reply = await connection.unary(path)(message, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
-                raise CallError.of(error) from None
+                raise method.failure(error) from None
             except asyncio.CancelledError:
                 raise _cancelled() from None
             return value(reply)

@@ -15,6 +15,7 @@ from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
 from ephaptic_grpc.payload import (
     BATCH_ASKED,
+    CONTRACT_KEY,
     HEARTBEAT_KEY,
     KIND_ASKED,
     MalformedPayloadError,
@@ -143,6 +144,10 @@ class Method:
             if len(items) == len(jsons):
                 return iter(items)
         return map(self._load, jsons)
+
+    def failure(self, error: grpc.RpcError) -> CallError:
+        """What is raised where grpc raised an error."""
+        return CallError.of(error, self.path, generated=any(key == CONTRACT_KEY for key, _ in self.metadata))
 
     def _load(self, json: bytes) -> Any:
         try:

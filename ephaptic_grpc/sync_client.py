@@ -102,7 +102,7 @@ class SyncStream(Iterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise self._method.failure(error) from None
         except BaseException:
             self.cancel()
             raise
@@ -179,7 +179,7 @@ class SyncDeclaredClient(BaseClient):
             try:
                 reply = begin(call_unary, message)
             except grpc.RpcError as error:
-                raise CallError.of(error) from None
+                raise method.failure(error) from None
             return method.value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:

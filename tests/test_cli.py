@@ -112,7 +112,7 @@ def test_call_prints_json_a_line_for_each_value(folder, address, arguments, prin
             'error: NOT_FOUND: there are no unicorns\n  {"item":"unicorn"}\n',
             1,
         ),
-        (["shop.v1.ShopService/sell"], "error: UNIMPLEMENTED: ADDRESS has no shop.v1.ShopService/sell\n", 1),
+        (["shop.v1.ShopService/sell"], "error: UNIMPLEMENTED: the server has no shop.v1.ShopService/Sell\n", 1),
         ([METHOD, '{"order": '], "error: bad JSON: EOF while parsing a value at line 1 column 10\n", 2),
         ([METHOD, "order:=tea"], "error: 'order:=tea' is not JSON after ':='; for text write 'order=tea'\n", 2),
         ([METHOD, "tea"], "error: 'tea' is neither name=text, name:=json, nor a JSON object or array\n", 2),

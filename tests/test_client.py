@@ -290,7 +290,8 @@ async def test_a_client_by_name_takes_arguments_by_position_or_by_name(untyped):
 async def test_a_client_by_name_raises_what_the_server_says(untyped):
     with pytest.raises(CallError) as caught:
         await untyped.no_such_function()
-    assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+    assert str(caught.value) == "UNIMPLEMENTED: the server has no client.v1.ClientService/NoSuchFunction"
+    assert not caught.value.stale
     with pytest.raises(CallError) as caught:
         [item async for item in untyped.numbers("x")]
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
