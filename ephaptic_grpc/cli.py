@@ -18,6 +18,7 @@ from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.contract_commands import CheckFiles, Modules, check, compile_, generate
 from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import check_service_name, rpc_path
+from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.server import is_loopback
@@ -106,6 +107,10 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    try:
+        check_pages(origin or (), header or ())
+    except ValueError as error:
+        fail(str(error), MISUSED)
     serving = Serving(
         host=host,
         port=port,

@@ -82,7 +82,7 @@ def connect(
     check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
-    remote = declarations_of(generated) if generated else remote_of(service)
+    remote = declarations_of(generated) if generated else remote_of(service, DeclaredClient)
     return (generated or Client)(_Connection(target, credentials), remote, options)
 
 
@@ -205,6 +205,8 @@ class DeclaredClient(BaseClient):
     A client belongs to the event loop of its first call. Every call raises CallError when it fails, and TypeError
     where the function can't be called so.
     """
+
+    _connected_by = "connect"
 
     def __init__(self, connection: "_Connection", functions: Functions, options: Options) -> None:
         super().__init__(functions, options)

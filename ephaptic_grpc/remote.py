@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isnan
+from types import ModuleType
 from typing import Any, ClassVar, Final, Protocol, Self, cast
 
 import grpc
@@ -193,14 +194,43 @@ class Remote(Functions, Protocol):
         ...
 
 
-def remote_of(service: object) -> Remote:
-    """The functions that a ``Service`` declares, or any at all where only its name is known."""
+def remote_of(service: object, kind: "type[BaseClient] | None" = None) -> Remote:
+    """The functions that a ``Service`` declares, or any at all where only its name is known.
+
+    Args:
+        service: one of these.
+        kind: the generated clients that would have been right, too.
+
+    Raises:
+        TypeError: it is none of these; the message says what was meant.
+        ValueError: no service can have that name.
+    """
     if isinstance(service, str):
         check_service_name(service)
         return _Named(service)
     if isinstance(service, Service):
         return _Declared(service)
-    raise TypeError(f"connect takes a Service, the name of one or a generated client, not {service!r}")
+    hint = _meant(service, kind or BaseClient)
+    raise TypeError(
+        f"connect takes a Service, the name of one or a generated client, not {service!r}{hint and f': {hint}'}"
+    )
+
+
+def _meant(service: object, kind: "type[BaseClient]") -> str:
+    """What was meant by what is no service, where that can be told."""
+    if isinstance(service, ModuleType):
+        found = (
+            f"{service.__name__}.{name}"
+            for name, value in vars(service).items()
+            if isinstance(value, Service) or (isinstance(value, type) and issubclass(value, kind) and value._service)
+        )
+        meant = " or ".join(found)
+        return meant and f"pass {meant}"
+    if isinstance(service, BaseClient) and service._service:
+        return f"pass its class, {type(service).__name__}"
+    if isinstance(service, type) and issubclass(service, BaseClient):
+        return f"that one is for {service._connected_by}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +291,9 @@ class BaseClient(ABC):
 
     _service: ClassVar[str] = ""
     """Of a generated client: the name of its service."""
+
+    _connected_by: ClassVar[str] = ""
+    """What makes one."""
 
     def __init_subclass__(cls, *, service: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

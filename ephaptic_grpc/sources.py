@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,7 +60,7 @@ def contract_of(source: str, service: str | None) -> Contract:
     found = {contract.service: contract for contract in _contracts(source)}
     if service is not None:
         if service not in found:
-            raise SourceError(f"{source} has no service {service!r}{suggestion(service, found)}")
+            raise SourceError(f"{source} has no service {service!r}{_instead(service, found)}")
         return found[service]
     if len(found) != 1:
         what = f"has several services: choose one with --service ({', '.join(found)})" if found else "has no contract"
@@ -97,6 +97,11 @@ def _check_target(source: str) -> None:
         raise SourceError(str(error), misused=True) from None
 
 
+def _instead(name: str, known: Collection[str]) -> str:
+    """What is there in place of what isn't."""
+    return suggestion(name, known) or f" (it has {', '.join(known) or 'none'})"
+
+
 def services_of(modules: Sequence[str]) -> list[Service]:
     """The services that ``MODULE`` or ``MODULE:SERVICE`` name, each once; all their types are known.
 
@@ -111,7 +116,7 @@ def services_of(modules: Sequence[str]) -> list[Service]:
         module = _import(name)
         found = {key: value for key, value in vars(module).items() if isinstance(value, Service)}
         if attribute and attribute not in found:
-            raise SourceError(f"{name} has no service {attribute!r}{suggestion(attribute, found)}")
+            raise SourceError(f"{name} has no service {attribute!r}{_instead(attribute, found)}")
         chosen = [found[attribute]] if attribute else [*found.values(), default_service]
         services += [service for service in dict.fromkeys(chosen) if service not in services]
     exposing = [service for service in services if service is not default_service or service.exposes_anything]

@@ -63,7 +63,7 @@ def connect_sync(
     check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
-    remote = declarations_of(generated) if generated else remote_of(service)
+    remote = declarations_of(generated) if generated else remote_of(service, SyncDeclaredClient)
     channel = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
     return (generated or SyncClient)(channel, remote, options)
 
@@ -141,6 +141,8 @@ class SyncDeclaredClient(BaseClient):
 
     Every call raises CallError when it fails, and TypeError where the function can't be called so.
     """
+
+    _connected_by = "connect_sync"
 
     def __init__(self, channel: grpc.Channel, functions: Functions, options: Options) -> None:
         super().__init__(functions, options)

@@ -191,6 +191,11 @@ def test_list_shows_what_a_module_exposes(folder):
         (["list", "nothing"], "there is no module 'nothing' here"),
         (["serve", "shop.py"], "'shop.py' is a file: name the module, such as 'shop'"),
         (["list", "shop:ship"], "shop has no service 'ship' (did you mean 'shop'?)"),
+        (["serve", "shop:orders"], "shop has no service 'orders' (it has shop)"),
+        (
+            ["compile", "shop", "-o", "shop.proto"],
+            "-o names the folder, in which each service gets its file",
+        ),
         (["list", "empty"], "empty exposes nothing: put @expose on a function, or make a Service"),
         (["list", "bad"], "first (%s:4) can't be exposed on functions.v1.FunctionsService: a name that begins"),
         (["list", "late"], "its annotations name what is not defined: name 'Missing' is not defined"),

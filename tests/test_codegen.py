@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -108,6 +109,15 @@ def test_a_function_on_one_line(contract):
     assert lines["trees"] == "trees(node: Node, depth: int = 3, *, name: str | None = None) -> stream of Node"
     assert lines["find"] == "find(query: str, /, near: Pair = [1, 'x'], *rest: int) -> list[str]"
     assert lines["login"] == "login(user: str, password: SecretStr = ..., **more: Movie) -> None"
+
+
+def test_a_function_on_one_line_has_the_names_of_json():
+    service = Service("shop.v1.ShopService")
+
+    @service.expose
+    def find(from_: Annotated[int, Field(alias="from")]) -> None: ...
+
+    assert described(Contract.of(service).functions[0]) == "find(from: int) -> None"
 
 
 def test_a_docstring_never_leaves_its_comment():

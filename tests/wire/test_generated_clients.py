@@ -173,10 +173,21 @@ def test_the_blocking_client(serve, shapes, shapes_client):
 
 
 def test_a_client_of_one_kind_is_not_one_of_the_other(shapes_client):
-    with pytest.raises(TypeError, match="a generated client"):
+    with pytest.raises(TypeError, match=r"a generated client, not .*: that one is for connect_sync"):
         connect("localhost:1", shapes_client.SyncShapesService)
-    with pytest.raises(TypeError, match="a generated client"):
+    with pytest.raises(TypeError, match=r"a generated client, not .*: that one is for connect$"):
         connect_sync("localhost:1", shapes_client.ShapesService)
+
+
+def test_a_module_and_an_instance_are_told_from_a_client(shapes, shapes_client):
+    with pytest.raises(TypeError, match=r": pass shapes_client\.ShapesService$"):
+        connect("localhost:1", shapes_client)
+    with pytest.raises(TypeError, match=r": pass shapes_client\.SyncShapesService$"):
+        connect_sync("localhost:1", shapes_client)
+    with pytest.raises(TypeError, match=r": pass shapes\.shapes$"):
+        connect("localhost:1", sys.modules["shapes"])
+    with pytest.raises(TypeError, match=r": pass its class, ShapesService$"):
+        connect("localhost:1", connect("localhost:1", shapes_client.ShapesService))
 
 
 def test_a_client_that_was_not_generated_has_no_functions():
