@@ -111,7 +111,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
         return _Items(self)
 
-    async def __anext__(self) -> T:
+    async def __anext__(self, _items: object = None) -> T:
         try:
             while True:
                 for item in self._come:
@@ -174,7 +174,7 @@ class _Items(AsyncIterator[T]):
         self._stream = stream
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
-        return self._stream.__anext__()
+        return self._stream.__anext__(self)  # which lives as long as the step: anext(aiter(stream)) drops it at once
 
     def __del__(self) -> None:
         self._stream.__del__()

@@ -282,6 +282,11 @@ async def test_to_await_what_streams_says_so_at_once(untyped):
     await eventually(lambda: ended == began)
 
 
+async def test_a_step_of_a_loop_that_is_dropped_still_gives_its_item(client):
+    assert await anext(aiter(client.numbers(3))) == 0
+    await eventually(lambda: ended == began)
+
+
 async def test_a_client_by_name_takes_arguments_by_position_or_by_name(untyped):
     with pytest.raises(TypeError, match="doesn't know the parameters' names: pass all by position, or all by name"):
         untyped.older(ADA, years=2)
