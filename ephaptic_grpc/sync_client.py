@@ -8,21 +8,16 @@ import grpc
 
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.options import Metadata, Options, Pairs, asked, batched, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
     BaseClient,
     Functions,
     FunctionsAsAttributes,
-    Metadata,
     Method,
-    Options,
-    Pairs,
-    asked,
-    batched,
     channel_options,
     named,
     remote_of,
-    wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
 from ephaptic_grpc.targets import check_target

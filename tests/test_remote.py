@@ -8,8 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from ephaptic_grpc import CallError, Service, connect_sync, current_call
+from ephaptic_grpc.options import KEEP, Options
 from ephaptic_grpc.payload import pack
-from ephaptic_grpc.remote import KEEP, Options, remote_of
+from ephaptic_grpc.remote import remote_of
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
 
