@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -45,7 +46,10 @@ app = typer.Typer(
 @app.callback()
 def _options(
     _: Annotated[
-        bool, typer.Option("--version", callback=lambda asked: asked and _version(), is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=lambda asked: asked and _version(), is_eager=True, help="Say which release this is."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -239,16 +243,18 @@ def main() -> None:
     except ExposeError as error:
         say(f"error: {error}")
         sys.exit(FAILED)
+    except OSError as error:  # of standard output: a full disk, say
+        say(f"error: {error.filename or 'what is printed'}: {error.strerror}")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
 def _with_web_port(arguments: list[str]) -> list[str]:
     """The arguments, with the port that a bare ``--web`` means."""
-    following = [*arguments[1:], ""]
     return [
         f"--web={_WEB_PORT}" if argument == "--web" and not after.isdecimal() else argument
-        for argument, after in zip(arguments, following, strict=True)
+        for argument, after in pairwise([*arguments, ""])
     ]
 
 

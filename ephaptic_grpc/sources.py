@@ -133,6 +133,8 @@ def services_of(modules: Sequence[str]) -> list[Service]:
 def _import(name: str) -> Any:
     if not name or name.startswith("."):
         raise SourceError(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", misused=True)
+    if Path(name).is_file() and not name.endswith(".py"):
+        raise SourceError(f"{name!r} is a file: name a module, or a descriptor set ({DESCRIPTOR_SET})", misused=True)
     if name.endswith(".py") or os.sep in name:
         dotted = ".".join(Path(name).with_suffix("").parts)
         raise SourceError(f"{name!r} is a file: name the module, such as {dotted!r}", misused=True)
@@ -140,9 +142,11 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise NoModuleError(
-                f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones"
-            ) from None
+            told = f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones"
+            module, _, service = name.rpartition(".")
+            if isinstance(getattr(sys.modules.get(module), service, None), Service):
+                raise SourceError(f"{told}: its service is {module}:{service}", misused=True) from None
+            raise NoModuleError(told) from None
         raise SourceError(_import_failure(name, error)) from None  # the module is there, and imports one that isn't
     except ExposeError as error:
         raise SourceError(str(error)) from None

@@ -191,11 +191,12 @@ def test_list_shows_what_a_module_exposes(folder):
         (["list", "nothing"], "there is no module 'nothing' here"),
         (["serve", "shop.py"], "'shop.py' is a file: name the module, such as 'shop'"),
         (["list", "shop:ship"], "shop has no service 'ship' (did you mean 'shop'?)"),
-        (["serve", "shop:orders"], "shop has no service 'orders' (it has shop)"),
+        (["list", "shop:orders"], "shop has no service 'orders' (it has shop)"),
         (
             ["compile", "shop", "-o", "shop.proto"],
             "-o names the folder, in which each service gets its file",
         ),
+        (["list", "shop.shop"], ") or among the installed ones: its service is shop:shop"),
         (["list", "empty"], "empty exposes nothing: put @expose on a function, or make a Service"),
         (["list", "bad"], "first (%s:4) can't be exposed on functions.v1.FunctionsService: a name that begins"),
         (["list", "late"], "its annotations name what is not defined: name 'Missing' is not defined"),
@@ -234,6 +235,19 @@ def test_a_file_where_a_folder_should_be(folder):
     (folder / "out").write_text("")
     result = run(folder, "compile", "shop", "-o", "out")
     assert (result.returncode, result.stderr) == (1, "error: can't write out/shop/v1/shop.proto: Not a directory\n")
+
+
+def test_a_full_disk_is_said_in_one_line(folder):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ephaptic_grpc", "list", "shop"]
+        result = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (1, "error: what is printed: No space left on device\n")
+
+
+def test_nothing_said_is_help(folder):
+    result = run(folder)
+    assert "Usage: ephaptic-grpc " in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_version(folder):
