@@ -18,7 +18,7 @@ from ephaptic_grpc.arguments import unpacked, wire_name
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.procedure import Procedure
-from ephaptic_grpc.schemas import Schema, Way, canonical, compact, json_schemas
+from ephaptic_grpc.schemas import Schema, Way, canonical, compact, json_schemas, reached
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.values import split_definitions, with_definitions
 
@@ -126,6 +126,11 @@ class Contract:
             for procedure, parameters in drafts
         )
         return cls(service, functions, definitions)
+
+    def sent(self) -> set[str]:
+        """The names of the definitions that callers send, in whatever argument."""
+        schemas = (parameter.schema for function in self.functions for parameter in function.parameters)
+        return reached(schemas, self.definitions)
 
     def fingerprint(self, function: Function) -> str:
         """A hash of all that a caller of a function relies on: 16 hexadecimal digits.

@@ -91,6 +91,8 @@ def serve_process(services: Sequence[Service], serving: Serving) -> None:
     own: WebServer | None = None
     if web is not None:
         check_address(serving.host, web.port)
+        if web.static is not None:
+            static_files(web.static)  # what is wrong with them is said before anything is served
         own = _in_place_of_envoy(services, serving, web)
     server = _Server(own, services, serving)
     with asyncio.Runner(loop_factory=_loop_factory(serving.loop)) as runner:

@@ -78,8 +78,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
     uvloop 0.23 has one, too, but with grpc.aio in it, threads that call into the loop hang it or crash the process.
     """
-    loop = UvLoop if request.param == "uvloop" else AsyncioLoop
-    return "asyncio", {"loop_factory": loop, "debug": request.param == "asyncio"}
+    return backend(request.param)
+
+
+def backend(loop: str) -> tuple[str, dict[str, Any]]:
+    """What anyio runs a test on."""
+    factory = UvLoop if loop == "uvloop" else AsyncioLoop
+    return "asyncio", {"loop_factory": factory, "debug": loop == "asyncio"}
 
 
 @pytest.fixture(scope="session")

@@ -34,11 +34,15 @@ def proto_files(contracts: Iterable[Contract]) -> dict[str, str]:
 
 
 def described(function: Function) -> str:
-    """A function's signature on one line: ``search(query: str, *, k: int = 10) -> stream of Hit``."""
+    """A function's signature on one line: ``search(query: str, *, k: int = 10) -> stream of Hit``.
+
+    Its parameters are called what they are in JSON.
+    """
     annotations = Annotations({})
 
     def shown(parameter: Parameter) -> str:
-        text = f"{STARS.get(parameter.kind, '')}{parameter.name}: {annotations.of(parameter.schema)}"
+        called = parameter.alias or parameter.name
+        text = f"{STARS.get(parameter.kind, '')}{called}: {annotations.of(parameter.schema)}"
         if parameter.required or parameter.kind in STARS:
             return text
         return f"{text} = {'...' if parameter.default is None else literal(from_json(parameter.default))}"

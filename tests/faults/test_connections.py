@@ -9,6 +9,7 @@ from contextlib import closing
 
 import grpc
 import pytest
+from conftest import backend
 
 from ephaptic_grpc import CallError, connect, connect_sync, limits
 from soak.process import ServerProcess, road
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # the loop has no part in it
+def anyio_backend():
+    return backend("uvloop")  # which of them has no part in it
 
 
 SILENCE, ANSWER = 0.4, 0.4

@@ -49,13 +49,6 @@ def test_what_is_generated_takes_the_place_of_the_old_whole_or_not_at_all(tmp_pa
     assert [*tmp_path.iterdir()] == [file]
 
 
-def test_a_full_device_says_why():
-    with Path("/dev/full").open("w") as device:
-        done = run("list", "faults.slow_service:slow", stdout=device)
-    assert done.returncode == 1
-    assert done.stderr == "error: can't write: No space left on device\n"
-
-
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path):
     """Neither the server nor the call whose failure it was to tell of."""
     command = [sys.executable, "-B", "-m", "ephaptic_grpc", "serve", "faults.slow_service:slow", "--port", "0"]

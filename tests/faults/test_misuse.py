@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from conftest import backend
 
 from ephaptic_grpc import CallError, connect, connect_sync
 from soak.process import ServerProcess
@@ -20,8 +21,8 @@ CANCELLED = grpc.StatusCode.CANCELLED
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend():
+    return backend("uvloop")  # which of them has no part in it
 
 
 @pytest.fixture(scope="module")
