@@ -9,7 +9,7 @@ from contextlib import closing
 
 import grpc
 import pytest
-from conftest import backend
+from loops import backend
 
 from ephaptic_grpc import CallError, connect, connect_sync, limits
 from soak.process import ServerProcess, road

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import backend
+from loops import backend
 
 from ephaptic_grpc import CallError, connect, connect_sync
 from soak.process import ServerProcess
