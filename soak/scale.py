@@ -14,6 +14,7 @@ class Scale:
     Attributes:
         kills: SIGKILLs of the server.
         vanished: clients that are killed.
+        drains: servers that are told to stop.
         deadlines: rounds of calls with a deadline.
         streams: open at the same time.
         connections: that they share.
@@ -25,6 +26,7 @@ class Scale:
 
     kills: int = 200
     vanished: int = 20
+    drains: int = 5
     deadlines: int = 50
     streams: int = 10_000
     connections: int = 100

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,22 @@ async def closed(key: str) -> float:
     while key not in _closed:  # noqa: ASYNC110  there is nothing to be told by
         await asyncio.sleep(0.001)
     return _closed.pop(key)
+
+
+@service.expose
+async def deaf() -> AsyncIterator[int]:
+    """Nothing ends it."""
+    yield 0
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+@service.expose
+def sleeps() -> Iterator[int]:
+    """A thread that can't be woken."""
+    yield 0
+    time.sleep(600)
 
 
 @service.expose

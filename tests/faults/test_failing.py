@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from plain_client import plain
 
-from ephaptic_grpc import CallError, Server, Service, ServiceError, connect
+from ephaptic_grpc import CallError, Limits, Server, Service, ServiceError, connect
 
 failing = Service("faults.v1.FailingService")
 
@@ -43,6 +44,16 @@ async def in_a_timeout(items: int) -> AsyncIterator[int]:
         for item in range(items):
             yield item
         await asyncio.Event().wait()
+
+
+let_go = asyncio.Event()
+
+
+@failing.expose
+async def deaf() -> None:
+    while not let_go.is_set():
+        with suppress(asyncio.CancelledError):
+            await let_go.wait()
 
 
 async def read(client, function: str, *arguments) -> tuple[list[int], grpc.StatusCode]:
@@ -102,3 +113,22 @@ def test_a_timeout_around_a_yield_ends_the_call(runner, client, batches):
     items, code = runner.run(asyncio.wait_for(read(called, "in_a_timeout", 3), 20))
     assert items == [0, 1, 2]
     assert code is grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.once
+def test_what_swallows_its_cancellation_is_counted_until_it_ends(runner):
+    async def check() -> None:
+        server = Server(failing, port=0, limits=Limits(calls=1))
+        async with server, connect(server.address, failing) as client:
+            with pytest.raises(CallError) as caught:
+                await client.with_options(timeout=0.1).deaf()
+            assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert await read(client, "in_a_timeout", 1) == ([], grpc.StatusCode.RESOURCE_EXHAUSTED)
+            let_go.set()
+            await eventually_free(client)
+
+    async def eventually_free(client) -> None:
+        while (await read(client, "on_loop", 1, "meant", False))[1] is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            pass
+
+    runner.run(asyncio.wait_for(check(), 20))
