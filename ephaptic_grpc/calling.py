@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic_core import from_json, to_json
 
+from ephaptic_grpc.connections import client_options
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import unpack
 
@@ -47,7 +48,7 @@ async def print_items(target: str, path: str, request: bytes) -> None:
         CallError: the call failed.
         MalformedPayloadError: what came back is not of ephaptic_grpc.
     """
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with grpc.aio.insecure_channel(target, client_options(())) as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request):

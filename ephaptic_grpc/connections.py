@@ -74,6 +74,8 @@ def client_options(idempotent: Iterable[str]) -> ChannelOptions:
         names = [{"service": service, "method": method} for service, method in methods]
         config = {"methodConfig": [{"name": names, "retryPolicy": policy}]}
         options.append(("grpc.service_config", json.dumps(config)))
+        # gRPC makes no call again of which it has kept less than all, and keeps 256 KiB by default.
+        options.append(("grpc.per_rpc_retry_buffer_size", 2 * limits.JSON_BYTES))
     return options
 
 

@@ -127,8 +127,8 @@ async def dies_once(runs: Path) -> int:
 
 
 @service.expose(idempotent=True)
-async def dies_once_and_may(runs: Path) -> int:
-    """The same, of a function that clients may call again."""
+async def dies_once_and_may(runs: Path, ballast: str = "") -> int:  # noqa: ARG001
+    """The same, of a function that clients may call again, with as much to say as it has."""
     return _run(runs)
 
 

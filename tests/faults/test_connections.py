@@ -111,5 +111,6 @@ async def test_what_is_idempotent_is_run_again(tmp_path):
     with ServerProcess() as server:
         async with connect(server.address, service) as client:
             assert await client.dies_once_and_may(tmp_path / "runs") == 2
+            assert await client.dies_once_and_may(tmp_path / "large", "x" * 3_000_000) == 2
         with connect_sync(server.address, service) as blocking:
             assert await asyncio.to_thread(blocking.dies_once_and_may, tmp_path / "more") == 2
