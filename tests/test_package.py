@@ -15,11 +15,14 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_public_names():
     assert ephaptic_grpc.__all__ == [
+        "TLS",
         "Call",
         "CallError",
         "Client",
+        "ClientTLS",
         "ExposeError",
         "Limits",
+        "PeerIdentity",
         "Server",
         "Service",
         "ServiceError",
