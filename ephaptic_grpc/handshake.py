@@ -120,7 +120,7 @@ def reason(host: str, port: int, tls: ClientTLS | None) -> str | None:
 
 def _of_plaintext(host: str, port: int) -> str | None:
     with _handshake(_unverified(), host, port):
-        return "the server speaks TLS: connect with tls="
+        return "the server speaks TLS, this client doesn't: it needs tls= (--tls)"
 
 
 def _of_tls(host: str, port: int, tls: ClientTLS) -> str | None:
@@ -141,7 +141,7 @@ def _of_tls(host: str, port: int, tls: ClientTLS) -> str | None:
         return _of_client(tls)
     except ssl.SSLError as error:
         if error.reason in _NO_TLS:
-            return "the server doesn't speak TLS: connect without tls="
+            return "this client speaks TLS, the server doesn't"
         return _of_client(tls) if "ALERT" in (error.reason or "") else None
 
 

@@ -123,10 +123,7 @@ class Server:
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
         check_address(self.host, self.port)
-        if credentials is None:
-            self.port = server.add_insecure_port(self.address)
-        else:
-            self.port = server.add_secure_port(self.address, credentials)
+        self._listen(server, credentials)
         for service in self.services:
             await self._health.serve(service.name)
         await server.start()
@@ -134,6 +131,12 @@ class Server:
         self._started = True
         if credentials is None and not is_loopback(self.host):
             logger.warning("%s is open to other machines, without TLS: give the server tls=", self.address)
+
+    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
+        if credentials is None:
+            self.port = server.add_insecure_port(self.address)
+        else:
+            self.port = server.add_secure_port(self.address, credentials)
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain: say NOT_SERVING, take no new calls, let those in flight finish for ``grace`` seconds (the

@@ -81,8 +81,8 @@ def case(request, authority, stranger):
         ("system", r"issued by an unknown authority \(Testing CA .*\), which is not in what this system trusts$"),
         ("no certificate", r"it seems to want a client certificate$"),
         ("stranger", r"the server refuses the client certificate in .*\.pem: its authority is none that"),
-        ("plaintext server", r"the server doesn't speak TLS: connect without tls=$"),
-        ("plaintext client", r"the server speaks TLS: connect with tls=$"),
+        ("plaintext server", r"this client speaks TLS, the server doesn't$"),
+        ("plaintext client", r"the server speaks TLS, this client doesn't: it needs tls= \(--tls\)$"),
     ],
     indirect=["case"],
 )
