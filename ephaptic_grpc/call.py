@@ -15,6 +15,11 @@ class Transport(Protocol):
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
     def time_remaining(self) -> float | None: ...
+
+
+class SecureTransport(Transport, Protocol):
+    """One that knows who the caller is."""
+
     def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
 
 
@@ -72,25 +77,38 @@ class Call:
     def peer_identity(self) -> PeerIdentity | None:
         """Who the caller is, where the server asks for certificates (``TLS(client_ca=...)``); None everywhere else.
 
-        It is who connected: behind a proxy that is the proxy. Read from the connection each time it is asked for.
+        It is who connected: behind a proxy that is the proxy.
         """
-        told = self._transport.auth_context()
-        certificate = _texts(told, "x509_pem_cert")
+        return None
+
+
+class IdentifiedCall(Call):
+    """A call of who may have proved who they are."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, procedure: Procedure, transport: SecureTransport) -> None:
+        super().__init__(procedure, transport)
+        # Not when it is asked for: where the call is over by then, in a thread that outlives it, gRPC crashes.
+        self._told = transport.auth_context()
+
+    @property
+    def peer_identity(self) -> PeerIdentity | None:
+        certificate = self._texts("x509_pem_cert")
         if not certificate:
             return None
         return PeerIdentity(
-            common_name="".join(_texts(told, "x509_common_name")) or None,
-            dns_names=_texts(told, "peer_dns"),
-            uris=_texts(told, "peer_uri"),
-            emails=_texts(told, "peer_email"),
-            ip_addresses=_texts(told, "peer_ip"),
+            common_name="".join(self._texts("x509_common_name")) or None,
+            dns_names=self._texts("peer_dns"),
+            uris=self._texts("peer_uri"),
+            emails=self._texts("peer_email"),
+            ip_addresses=self._texts("peer_ip"),
             certificate=certificate[0],
         )
 
-
-def _texts(told: Mapping[str, Iterable[bytes]], key: str) -> tuple[str, ...]:
-    # What isn't UTF-8 must not look like another name.
-    return tuple(value.decode("utf-8", "backslashreplace") for value in told.get(key, ()))
+    def _texts(self, key: str) -> tuple[str, ...]:
+        # What isn't UTF-8 must not look like another name.
+        return tuple(value.decode("utf-8", "backslashreplace") for value in self._told.get(key, ()))
 
 
 _current: Final[ContextVar[Call]] = ContextVar("ephaptic_grpc_call")

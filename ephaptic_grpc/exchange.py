@@ -98,9 +98,6 @@ class Exchange:
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else max(self._deadline - self._loop.time(), 0.0)
 
-    def auth_context(self) -> dict[str, tuple[bytes, ...]]:
-        return {}  # who connected has shown a certificate to the ASGI server, if to anybody
-
     async def run(self, timeout: str | None) -> None:
         """Answer the request.
 

@@ -62,6 +62,7 @@ class ChannelSecurity:
         self.credentials: Final = credentials if self._tls is None else client_credentials(self._tls)
         self._target: Final = target
         self._address: Final = None if credentials else _host_and_port(target)
+        self._files: Final = None if self._tls is None else self._tls.state()
         self._lock: Final = threading.Lock()
         self._found: str | None = None
         self._fresh = 0.0
@@ -100,6 +101,8 @@ class ChannelSecurity:
         with self._lock:
             if self._address is not None and monotonic() > self._fresh:
                 self._found = reason(*self._address, self._tls)
+                if self._found is None and self._tls is not None and self._tls.state() != self._files:
+                    self._found = "its TLS files have changed since this client was made: connect anew to use them"
                 self._fresh = monotonic() + _FRESH_SECONDS
         if self._found is None:
             return failed
@@ -109,7 +112,10 @@ class ChannelSecurity:
 
 
 def reason(host: str, port: int, tls: ClientTLS | None) -> str | None:
-    """Why a server can't be connected to; None where TLS is not why."""
+    """Why a server can't be connected to; None where TLS is not why.
+
+    A server that doesn't prove who it is gets neither a client's certificate nor a byte beyond the handshake.
+    """
     try:
         if tls is None:
             return _of_plaintext(host, port)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self
 import grpc
 
 from ephaptic_grpc import invoke
-from ephaptic_grpc.call import Call, enter_call
+from ephaptic_grpc.call import Call, IdentifiedCall, enter_call
 from ephaptic_grpc.edge import Calls, failure, served
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
@@ -34,8 +34,11 @@ logger = logging.getLogger("ephaptic_grpc")
 _CANCELLING_SECONDS: Final = 0.1
 """How long a write that failed waits for the cancellation that follows, at most."""
 
+_OPEN: Final = "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)"
+
 if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[bytes, bytes]
+    _Begin = Callable[[Procedure, _Context], Call]
 
 
 class Server:
@@ -82,8 +85,10 @@ class Server:
         self._limits = limits
         self._threads = Threads(limits.threads)
         self._calls: Calls[Call] = Calls()
+        asks_who_calls = credentials is not None or (tls is not None and tls.client_ca is not None)
+        begin = IdentifiedCall if asks_who_calls else Call
         self._paths = {
-            procedure.path: _method_handler(procedure, self._threads, self._calls)
+            procedure.path: _method_handler(procedure, self._threads, self._calls, begin)
             for service in self.services
             for procedure in service.procedures.values()
         }
@@ -130,7 +135,7 @@ class Server:
         self._server = server
         self._started = True
         if credentials is None and not is_loopback(self.host):
-            logger.warning("%s is open to other machines, without TLS: give the server tls=", self.address)
+            logger.warning(_OPEN, self.address)
 
     def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
         if credentials is None:
@@ -206,20 +211,22 @@ class _Paths(grpc.GenericRpcHandler):
         return self._paths.get(handler_call_details.method)
 
 
-def _method_handler(procedure: Procedure, threads: Threads, calls: Calls[Call]) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(
+    procedure: Procedure, threads: Threads, calls: Calls[Call], begin: _Begin
+) -> grpc.RpcMethodHandler[Any, Any]:
     # No (de)serialisers: what they raise, grpc.aio would tell the caller.
     if procedure.streams:
-        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls))
-    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls))
+        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls, begin))
+    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls, begin))
 
 
 def _unary_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Call]
+    procedure: Procedure, threads: Threads, calls: Calls[Call], begin: _Begin
 ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     run = invoke.unary(procedure, threads)
 
     async def handle(message: bytes, context: _Context) -> bytes:
-        call = Call(procedure, context)
+        call = begin(procedure, context)
         calls.add(call)
         enter_call(call)
         try:
@@ -233,12 +240,12 @@ def _unary_handler(
 
 
 def _stream_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Call]
+    procedure: Procedure, threads: Threads, calls: Calls[Call], begin: _Begin
 ) -> Callable[[bytes, _Context], Awaitable[None]]:
     run = invoke.stream(procedure, threads)
 
     async def handle(message: bytes, context: _Context) -> None:
-        call = Call(procedure, context)
+        call = begin(procedure, context)
         calls.add(call)
         enter_call(call)
         write = context.write

@@ -54,7 +54,10 @@ class TLS:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTLS:
-    """How a client knows the server, and proves who it is itself: files in PEM form, read when it is made.
+    """How a client knows the server, and proves who it is itself: files in PEM form.
+
+    They are read when the client is made, and not again: gRPC can't change them. A client that reconnects after a file
+    has changed still uses the old one; make a new client for the new one.
 
     Attributes:
         ca: the certificates of the authorities that are trusted; None for those that the system trusts.
@@ -73,6 +76,10 @@ class ClientTLS:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a client's certificate and its key go together: give both, or neither")
+
+    def state(self) -> object:
+        """What is different once a file is."""
+        return _state(self.ca, self.certificate, self.key)
 
 
 def server_credentials(tls: TLS) -> grpc.ServerCredentials:
@@ -225,7 +232,7 @@ class _Files:
     def __init__(self, tls: TLS) -> None:
         self._tls: Final = tls
         self._lock: Final = threading.Lock()
-        self._used = self._signature()
+        self._used = self._state()
         self._refused: object = None
         self._again = 0.0
         self.configuration: Final = self._load(self._used)[0]
@@ -233,38 +240,41 @@ class _Files:
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What is in them now, if that is new and right; None otherwise. gRPC asks at each handshake, in threads."""
         with self._lock:
-            signature = self._signature()
-            if signature == self._used or (signature == self._refused and monotonic() < self._again):
+            state = self._state()
+            if state == self._used or (state == self._refused and monotonic() < self._again):
                 return None
             try:
-                configuration, expires = self._load(signature)
+                configuration, expires = self._load(state)
             except (OSError, ValueError) as error:
-                if signature != self._refused:
+                if state != self._refused:
                     reason = error.strerror if isinstance(error, OSError) else error
                     logger.error("the TLS certificate in use stays: %s", reason)
-                self._refused, self._again = signature, monotonic() + _AGAIN_SECONDS
+                self._refused, self._again = state, monotonic() + _AGAIN_SECONDS
                 return None
-            self._used, self._refused = signature, None
+            self._used, self._refused = state, None
             logger.info("a new TLS certificate is in use, until %s (%s)", f"{expires:%Y-%m-%d}", self._tls.certificate)
             return configuration
 
-    def _load(self, signature: object) -> tuple[grpc.ServerCertificateConfiguration, datetime]:
+    def _load(self, state: object) -> tuple[grpc.ServerCertificateConfiguration, datetime]:
         tls = self._tls
         pair = read_pair(tls.certificate, tls.key, of_server=True)
         roots = None if tls.client_ca is None else read_certificates(tls.client_ca)
-        if self._signature() != signature:
+        if self._state() != state:
             raise ValueError(f"{tls.certificate} was written while it was read")
         return grpc.ssl_server_certificate_configuration([(pair.key, pair.certificate)], roots), pair.expires
 
-    def _signature(self) -> object:
-        """What is different once a file is."""
-        files = (self._tls.certificate, self._tls.key, self._tls.client_ca)
-        return tuple(_state(file) for file in files if file is not None)
+    def _state(self) -> object:
+        return _state(self._tls.certificate, self._tls.key, self._tls.client_ca)
 
 
-def _state(file: File) -> tuple[int, int, int] | None:
+def _state(*files: File | None) -> object:
+    """What is different once one of these files is. It is asked for at each handshake."""
+    return [_stat(file) for file in files if file is not None]
+
+
+def _stat(file: File) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(file)  # noqa: PTH116  at each handshake
+        found = os.stat(file)  # noqa: PTH116  a Path would only take time
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino

@@ -125,6 +125,22 @@ async def test_what_has_nothing_to_do_with_tls_is_said_as_it_was(authority):
 
 
 @pytest.mark.once
+async def test_a_client_whose_certificate_was_renewed(authority):
+    """gRPC keeps the old one, which may have expired; the new one would do."""
+    carl, tls = authority.issue("carl.example"), TLS(**authority.issue("localhost"), client_ca=authority.ca)
+    other = Authority(authority.ca.parent / "other")
+    async with Server(service, port=0, tls=tls) as server:
+        mine = ClientTLS(ca=authority.ca, **other.issue("carl.example"))
+        async with connect(f"localhost:{server.port}", service, tls=mine) as client:
+            for name, path in carl.items():
+                path.replace(getattr(mine, name))
+            with pytest.raises(CallError, match="its TLS files have changed since this client was made"):
+                await client.one()
+        async with connect(f"localhost:{server.port}", service, tls=mine) as client:
+            assert await client.one() == 1
+
+
+@pytest.mark.once
 def test_it_ends_where_nobody_answers(authority, monkeypatch):
     monkeypatch.setattr("ephaptic_grpc.handshake._STEP_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:

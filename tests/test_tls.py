@@ -5,6 +5,8 @@ import logging
 import re
 import socket
 import ssl
+import threading
+import warnings
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +16,11 @@ import grpc
 import pytest
 import trustme
 from authority import Authority
+from waiting import eventually
 
-from ephaptic_grpc import TLS, ClientTLS, PeerIdentity, Server, Service, connect, connect_sync, current_call
-from ephaptic_grpc.tls import system_roots
+from ephaptic_grpc import TLS, CallError, ClientTLS, PeerIdentity, Server, Service, connect, connect_sync, current_call
+from ephaptic_grpc.call import IdentifiedCall
+from ephaptic_grpc.tls import read_pair, server_credentials, system_roots
 
 service = Service("safe.v1.SafeService")
 steps: "asyncio.Queue[int]"
@@ -98,6 +102,55 @@ async def test_a_server_that_asks_its_callers_who_they_are(authority):
 
 
 @pytest.mark.anyio
+@pytest.mark.once
+async def test_nobody_speaks_an_old_tls(authority):
+    async with Server(service, port=0, tls=TLS(**authority.issue("127.0.0.1"))) as server:
+        for version, works in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
+            context = ssl.create_default_context(cafile=authority.ca)
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else this side refuses
+            context.set_alpn_protocols(["h2"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.minimum_version = context.maximum_version = version
+            opened = asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+            if works:
+                (await opened)[1].close()
+            else:
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    await opened
+
+
+@pytest.mark.anyio
+@pytest.mark.once
+async def test_an_identity_that_is_asked_for_when_the_call_is_over(authority):
+    """As a thread does that outlives its caller's deadline. gRPC itself would end the process."""
+    calls, over, found = [], threading.Event(), []
+    late = Service("late.v1.LateService")
+
+    @late.expose
+    async def keep() -> None:
+        calls.append(current_call())
+
+    @late.expose
+    def outlive() -> None:
+        over.wait(20)
+        found.append(current_call().peer_identity)
+
+    tls = TLS(**authority.issue("127.0.0.1"), client_ca=authority.ca)
+    mine = ClientTLS(ca=authority.ca, **authority.issue("carl.example"))
+    async with Server(late, port=0, tls=tls, grace=0) as server:
+        async with connect(server.address, late, tls=mine) as client:
+            for _ in range(3):
+                await client.keep()
+            with pytest.raises(CallError, match="DEADLINE_EXCEEDED"):
+                await client.with_options(timeout=0.1).outlive()
+        over.set()
+        await eventually(lambda: found)
+    assert [call.peer_identity.dns_names for call in calls] == [("carl.example",)] * 3
+    assert found[0].dns_names == ("carl.example",)
+
+
+@pytest.mark.anyio
 async def test_without_tls_nobody_knows_who_calls():
     async with Server(service, port=0) as server, connect(server.address, service) as client:
         assert await client.caller() == []
@@ -105,10 +158,8 @@ async def test_without_tls_nobody_knows_who_calls():
 
 def test_an_identity_as_it_is_told():
     """What isn't UTF-8 becomes no other name."""
-    from ephaptic_grpc.call import Call
-
     told = {"x509_pem_cert": [b"-----"], "x509_common_name": [b""], "peer_uri": [b"spiffe://x/\xff", b"b"]}
-    call = Call(service.procedures["caller"], SimpleNamespace(auth_context=lambda: told))
+    call = IdentifiedCall(service.procedures["caller"], SimpleNamespace(auth_context=lambda: told))
     assert call.peer_identity == PeerIdentity(None, (), ("spiffe://x/\\xff", "b"), (), (), "-----")
 
 
@@ -155,7 +206,7 @@ def files(authority, tmp_path_factory) -> dict[str, Path]:
     return folder
 
 
-@pytest.mark.anyio
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("certificate", "key", "client_ca", "said"),
     [
@@ -177,17 +228,24 @@ def files(authority, tmp_path_factory) -> dict[str, Path]:
         ("with a comment.pem", "good.key", "good.pem", None),
     ],
 )
-async def test_what_is_wrong_with_a_file(files, certificate, key, client_ca, said, monkeypatch):
+def test_what_is_wrong_with_a_file(files, certificate, key, client_ca, said, monkeypatch):
     monkeypatch.chdir(files)
-    server = Server(service, port=0, tls=TLS(certificate, key, client_ca))
     if said is None:
-        async with server:
-            return
+        assert server_credentials(TLS(certificate, key, client_ca))
+        return
     with pytest.raises((OSError, ValueError), match=said):
-        await server.start()
+        server_credentials(TLS(certificate, key, client_ca))
     if client_ca is None:
         with pytest.raises((OSError, ValueError), match=said):
             connect("localhost:1", service, tls=ClientTLS(certificate=certificate, key=key))
+
+
+@pytest.mark.anyio
+@pytest.mark.once
+async def test_a_server_that_can_not_use_its_files_does_not_start(files, monkeypatch):
+    monkeypatch.chdir(files)
+    with pytest.raises(ValueError, match="the certificate expired on"):
+        await Server(service, port=0, tls=TLS("expired.pem", "expired.key")).start()
 
 
 def test_what_does_not_go_together(files):
@@ -209,8 +267,6 @@ def test_a_certificate_of_another_purpose(tmp_path):
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-
-    from ephaptic_grpc.tls import read_pair
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "carl")])
@@ -331,7 +387,7 @@ async def test_files_that_are_gone_for_a_while(authority, caplog):
 async def test_a_server_that_is_open_to_others_without_tls_says_so_once(authority, host, caplog):
     async with Server(service, host=host, port=0) as server:
         address = server.address
-    said = f"{address} is open to other machines, without TLS: give the server tls="
+    said = f"{address} is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)"
     assert told(caplog) == [said] * (host == "0.0.0.0")
     caplog.clear()
     async with Server(service, host=host, port=0, tls=TLS(**authority.issue("localhost"))):

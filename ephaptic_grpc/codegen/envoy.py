@@ -185,7 +185,7 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
         """,
         access_log=_ACCESS_LOG if gateway.access_log else "",
         measured="\n".join(map(_methods, services)),
-        largest=str(max((file.size for file in gateway.files.values()), default=0) or 4096),
+        largest=str(max([4096, *(file.size for file in gateway.files.values())])),
         hosts=", ".join(map(quoted, gateway.hosts or ("*",))),
         other_hosts=_OTHER_HOSTS if gateway.hosts else "",
         cors=_cors(gateway),
