@@ -104,7 +104,7 @@ async def test_a_server_that_asks_its_callers_who_they_are(authority):
 @pytest.mark.anyio
 @pytest.mark.once
 async def test_nobody_speaks_an_old_tls(authority):
-    async with Server(service, port=0, tls=TLS(**authority.issue("127.0.0.1"))) as server:
+    async with Server(service, port=0, grace=0, tls=TLS(**authority.issue("127.0.0.1"))) as server:
         for version, works in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
             context = ssl.create_default_context(cafile=authority.ca)
             context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else this side refuses
