@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from grpc.aio import Metadata
 
@@ -15,12 +15,6 @@ class Transport(Protocol):
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
     def time_remaining(self) -> float | None: ...
-
-
-class SecureTransport(Transport, Protocol):
-    """One that knows who the caller is."""
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +36,26 @@ class PeerIdentity:
     emails: tuple[str, ...]
     ip_addresses: tuple[str, ...]
     certificate: str
+
+    @classmethod
+    def of(cls, told: Mapping[str, Iterable[bytes]]) -> Self | None:
+        """What gRPC tells of a connection (its ``auth_context``); None where the caller has shown no certificate."""
+
+        def texts(key: str) -> tuple[str, ...]:
+            # What isn't UTF-8 must not look like another name.
+            return tuple(value.decode("utf-8", "backslashreplace") for value in told.get(key, ()))
+
+        certificate = texts("x509_pem_cert")
+        if not certificate:
+            return None
+        return cls(
+            common_name="".join(texts("x509_common_name")) or None,
+            dns_names=texts("peer_dns"),
+            uris=texts("peer_uri"),
+            emails=texts("peer_email"),
+            ip_addresses=texts("peer_ip"),
+            certificate=certificate[0],
+        )
 
 
 class Call:
@@ -80,35 +94,6 @@ class Call:
         It is who connected: behind a proxy that is the proxy.
         """
         return None
-
-
-class IdentifiedCall(Call):
-    """A call of who may have proved who they are."""
-
-    __slots__ = ("_told",)
-
-    def __init__(self, procedure: Procedure, transport: SecureTransport) -> None:
-        super().__init__(procedure, transport)
-        # Not when it is asked for: where the call is over by then, in a thread that outlives it, gRPC crashes.
-        self._told = transport.auth_context()
-
-    @property
-    def peer_identity(self) -> PeerIdentity | None:
-        certificate = self._texts("x509_pem_cert")
-        if not certificate:
-            return None
-        return PeerIdentity(
-            common_name="".join(self._texts("x509_common_name")) or None,
-            dns_names=self._texts("peer_dns"),
-            uris=self._texts("peer_uri"),
-            emails=self._texts("peer_email"),
-            ip_addresses=self._texts("peer_ip"),
-            certificate=certificate[0],
-        )
-
-    def _texts(self, key: str) -> tuple[str, ...]:
-        # What isn't UTF-8 must not look like another name.
-        return tuple(value.decode("utf-8", "backslashreplace") for value in self._told.get(key, ()))
 
 
 _current: Final[ContextVar[Call]] = ContextVar("ephaptic_grpc_call")

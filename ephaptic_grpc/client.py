@@ -23,6 +23,7 @@ from ephaptic_grpc.remote import (
     Options,
     asked,
     batched,
+    channel_options,
     named,
     remote_of,
     wants_heartbeats,
@@ -44,6 +45,7 @@ def connect(
     metadata: Metadata = (),
     tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> C: ...
 @overload
 def connect(
@@ -54,6 +56,7 @@ def connect(
     metadata: Metadata = (),
     tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "Client": ...
 
 
@@ -65,6 +68,7 @@ def connect(
     metadata: Metadata = (),
     tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "DeclaredClient":
     """A client of a service.
 
@@ -80,16 +84,19 @@ def connect(
         tls: True for TLS with the authorities that the system trusts, or a ``ClientTLS`` that names others, or the
             client's own certificate. Without it the connection is plaintext.
         credentials: grpc's own, in place of ``tls``, for what that can't say.
+        reply_bytes: bytes of JSON that one reply, or one item of a stream, has at most; a larger one is
+            RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` allows its functions.
 
     Raises:
-        TypeError, ValueError: ``service`` is none of these; no header can carry the metadata; or a file of ``tls``
-            can't be used.
+        TypeError, ValueError: ``service`` is none of these; no header can carry the metadata; a file of ``tls`` can't
+            be used; or ``reply_bytes`` is no number of bytes.
         OSError: a file of ``tls`` can't be read.
     """
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    return (generated or Client)(_Connection(ChannelSecurity(target, tls, credentials)), remote, options)
+    connection = _Connection(ChannelSecurity(target, tls, credentials), channel_options(remote, reply_bytes))
+    return (generated or Client)(connection, remote, options)
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -309,8 +316,9 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(self, security: ChannelSecurity) -> None:
+    def __init__(self, security: ChannelSecurity, options: tuple[tuple[str, int], ...]) -> None:
         self.security: Final = security
+        self._options: Final = options
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -344,7 +352,7 @@ class _Connection:
             raise RuntimeError("the client is closed")
         if self._channel is not None:
             raise RuntimeError("the client belongs to another event loop: connect once for each loop")
-        self._channel = self.security.aio_channel()
+        self._channel = self.security.aio_channel(self._options)
         self._loop = loop
         return self._channel
 

@@ -16,6 +16,9 @@ import grpc
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.tls import ClientTLS, client_credentials, date_of, trusting
 
+ChannelOptions = tuple[tuple[str, Any], ...]
+"""Of grpc's channels."""
+
 _STEP_SECONDS: Final = 1.0
 """What connecting, a handshake, and what the server says after it may take, each."""
 
@@ -67,17 +70,17 @@ class ChannelSecurity:
         self._found: str | None = None
         self._fresh = 0.0
 
-    def channel(self) -> grpc.Channel:
+    def channel(self, options: ChannelOptions = ()) -> grpc.Channel:
         """A channel for calls that block. It connects when it is used."""
         if self.credentials is None:
-            return grpc.insecure_channel(self._target)
-        return grpc.secure_channel(self._target, self.credentials)
+            return grpc.insecure_channel(self._target, options)
+        return grpc.secure_channel(self._target, self.credentials, options)
 
-    def aio_channel(self) -> grpc.aio.Channel:
+    def aio_channel(self, options: ChannelOptions = ()) -> grpc.aio.Channel:
         """A channel of the running event loop."""
         if self.credentials is None:
-            return grpc.aio.insecure_channel(self._target)
-        return grpc.aio.secure_channel(self._target, self.credentials)
+            return grpc.aio.insecure_channel(self._target, options)
+        return grpc.aio.secure_channel(self._target, self.credentials, options)
 
     def failure(self, error: grpc.RpcError) -> CallError:
         """What a call raises. Where there was no connection it blocks until it knows why, some seconds at most."""

@@ -20,6 +20,7 @@ from ephaptic_grpc.remote import (
     Pairs,
     asked,
     batched,
+    channel_options,
     named,
     remote_of,
     wants_heartbeats,
@@ -41,6 +42,7 @@ def connect_sync(
     metadata: Metadata = (),
     tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> C: ...
 @overload
 def connect_sync(
@@ -51,6 +53,7 @@ def connect_sync(
     metadata: Metadata = (),
     tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "SyncClient": ...
 
 
@@ -62,13 +65,15 @@ def connect_sync(
     metadata: Metadata = (),
     tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
     security = ChannelSecurity(target, tls, credentials)
-    return (generated or SyncClient)(security.channel(), security, remote, options)
+    channel = security.channel(channel_options(remote, reply_bytes))
+    return (generated or SyncClient)(channel, security, remote, options)
 
 
 class SyncStream(Iterator[T], Generic[T]):

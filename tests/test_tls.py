@@ -10,7 +10,6 @@ import warnings
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -19,7 +18,6 @@ from authority import Authority
 from waiting import eventually
 
 from ephaptic_grpc import TLS, CallError, ClientTLS, PeerIdentity, Server, Service, connect, connect_sync, current_call
-from ephaptic_grpc.call import IdentifiedCall
 from ephaptic_grpc.tls import read_pair, server_credentials, system_roots
 
 service = Service("safe.v1.SafeService")
@@ -159,8 +157,8 @@ async def test_without_tls_nobody_knows_who_calls():
 def test_an_identity_as_it_is_told():
     """What isn't UTF-8 becomes no other name."""
     told = {"x509_pem_cert": [b"-----"], "x509_common_name": [b""], "peer_uri": [b"spiffe://x/\xff", b"b"]}
-    call = IdentifiedCall(service.procedures["caller"], SimpleNamespace(auth_context=lambda: told))
-    assert call.peer_identity == PeerIdentity(None, (), ("spiffe://x/\\xff", "b"), (), (), "-----")
+    assert PeerIdentity.of(told) == PeerIdentity(None, (), ("spiffe://x/\\xff", "b"), (), (), "-----")
+    assert PeerIdentity.of({"transport_security_type": [b"ssl"]}) is None
 
 
 def test_the_authorities_of_the_system():
