@@ -12,7 +12,7 @@ from authority import Authority
 from ephaptic_grpc import TLS, CallError, ClientTLS, Server, Service, connect, connect_sync
 from ephaptic_grpc.handshake import ChannelSecurity, reason
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = pytest.mark.anyio
 
 service = Service("safe.v1.SafeService")
 

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 import trustme
 from authority import Authority
 from waiting import eventually
 
 from ephaptic_grpc import TLS, CallError, ClientTLS, PeerIdentity, Server, Service, connect, connect_sync, current_call
+from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.tls import read_pair, server_credentials, system_roots
 
 service = Service("safe.v1.SafeService")
@@ -152,6 +154,9 @@ async def test_an_identity_that_is_asked_for_when_the_call_is_over(authority):
 async def test_without_tls_nobody_knows_who_calls():
     async with Server(service, port=0) as server, connect(server.address, service) as client:
         assert await client.caller() == []
+    transport = httpx.ASGITransport(web_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        assert (await client.post("/safe.v1.SafeService/Caller", json=[])).json() == []
 
 
 def test_an_identity_as_it_is_told():

@@ -76,7 +76,7 @@ class Gateway:
                 split(upstream)
         split(self.listen)
         if self.client_ca is not None and self.tls is None:
-            raise ValueError("who asks callers for certificates has one itself: tls is missing")
+            raise ValueError("to ask callers for certificates (client_ca), Envoy needs one itself (tls)")
         if self.upstream_tls is not None and self.upstream_tls.name is None and not hosts_of(self.upstreams):
             raise ValueError("servers at Unix sockets need the name that their certificates are for")
         check_pages(self.origins, self.headers)

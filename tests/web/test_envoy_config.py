@@ -112,7 +112,7 @@ def test_envoy_knows_whose_certificate_it_must_be(tls, tmp_path, upstreams, name
 def test_what_does_not_go_together():
     with pytest.raises(ValueError, match="servers at Unix sockets need the name"):
         Gateway(upstreams=("/run/one.sock",), upstream_tls=UpstreamTLS())
-    with pytest.raises(ValueError, match="tls is missing"):
+    with pytest.raises(ValueError, match="Envoy needs one itself"):
         Gateway(client_ca="ca.pem")
 
 
