@@ -26,6 +26,9 @@ _FRESH_SECONDS: Final = 1.0
 """How long a finding is told again, so that who tries on and on doesn't double the server's connections."""
 
 _NAMES: Final = 5
+_NAME_CHARS: Final = 100
+"""Of a stranger's certificate, what an error tells at most."""
+
 _EXPIRED: Final = 10
 _NOT_YET_VALID: Final = 9
 _UNKNOWN_AUTHORITY: Final = (2, 18, 19, 20, 21)
@@ -85,14 +88,14 @@ class ChannelSecurity:
     def failure(self, error: grpc.RpcError) -> CallError:
         """What a call raises. Where there was no connection it blocks until it knows why, some seconds at most."""
         failed = CallError.of(error)
-        return self._explained(failed) if self._is_dark(failed) else failed
+        return self._explained(failed) if self._is_unexplained(failed) else failed
 
     async def failure_of(self, error: grpc.RpcError) -> CallError:
         """The same, which lets the event loop run."""
         failed = CallError.of(error)
-        return await asyncio.to_thread(self._explained, failed) if self._is_dark(failed) else failed
+        return await asyncio.to_thread(self._explained, failed) if self._is_unexplained(failed) else failed
 
-    def _is_dark(self, failed: CallError) -> bool:
+    def _is_unexplained(self, failed: CallError) -> bool:
         return (
             failed.code is grpc.StatusCode.UNAVAILABLE
             and self._address is not None
@@ -142,16 +145,28 @@ def _of_tls(host: str, port: int, tls: ClientTLS) -> str | None:
         context.load_cert_chain(tls.certificate, tls.key, password="")
     try:
         with _handshake(context, host, port) as connection:
-            connection.sendall(_PREFACE)
-            return None if connection.recv(1) else _of_client(tls)
+            return None if _goes_on(connection) else _of_client(tls)
     except ssl.SSLCertVerificationError as error:
         return _of_server(host, port, error, tls)
-    except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
-        return _of_client(tls)
+    except (ssl.SSLEOFError, ConnectionError):
+        return "the server hung up in the middle of the TLS handshake"
     except ssl.SSLError as error:
         if error.reason in _NO_TLS:
             return "this client speaks TLS, the server doesn't"
-        return _of_client(tls) if "ALERT" in (error.reason or "") else None
+        if error.reason and "ALERT" in error.reason:
+            return f"the server refuses the TLS handshake ({error.reason.replace('_', ' ').lower()})"
+        return None
+
+
+def _goes_on(connection: ssl.SSLSocket) -> bool:
+    """Whether a server takes its client for one of its own: it hears of the client's certificate last."""
+    try:
+        connection.sendall(_PREFACE)
+        return bool(connection.recv(1))
+    except TimeoutError:
+        return True  # it has nothing to say
+    except OSError:
+        return False
 
 
 def _of_client(tls: ClientTLS) -> str:
@@ -175,7 +190,7 @@ def _of_server(host: str, port: int, error: ssl.SSLCertVerificationError, tls: C
     if code == _NOT_YET_VALID and held:
         return f"the server's certificate is not valid before {date_of(held, 'notBefore'):%Y-%m-%d %H:%M} UTC"
     if code in _OTHER_NAME:
-        names = [name for _, name in held.get("subjectAltName", ())]
+        names = [_shown(name) for _, name in held.get("subjectAltName", ())]
         told = ", ".join(names[:_NAMES]) + (" and others" if len(names) > _NAMES else "")
         return f"the server's certificate is for {told or 'no name'}, not {host}"
     if code in _UNKNOWN_AUTHORITY:
@@ -204,8 +219,13 @@ def _issuer(certificate: Mapping[str, Any]) -> str:
     named = {key: value for part in certificate.get("issuer", ()) for key, value in part}
     for key in ("commonName", "organizationalUnitName", "organizationName"):
         if key in named:
-            return f" ({named[key]})"
+            return f" ({_shown(named[key])})"
     return ""
+
+
+def _shown(text: str) -> str:
+    """Text of a stranger, for a line of a log or a terminal."""
+    return re.sub(r"[^\x20-\x7e]", "?", text[:_NAME_CHARS])
 
 
 @contextmanager

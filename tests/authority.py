@@ -13,9 +13,9 @@ class Authority:
         ca: the file of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         self._folder = folder
-        self._ca = trustme.CA()
+        self._ca = trustme.CA(organization_unit_name=name)
         self._issued = 0
         folder.mkdir(exist_ok=True)
         self.ca = folder / "ca.pem"

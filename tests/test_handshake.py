@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import threading
 import time
 
 import grpc
@@ -13,6 +14,7 @@ from ephaptic_grpc import TLS, CallError, ClientTLS, Server, Service, connect, c
 from ephaptic_grpc.handshake import ChannelSecurity, reason
 
 pytestmark = pytest.mark.anyio
+one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 service = Service("safe.v1.SafeService")
 
@@ -70,6 +72,7 @@ def case(request, authority, stranger):
             return {"tls": TLS(**good)}, False
 
 
+@one_loop
 @pytest.mark.parametrize(
     ("case", "said"),
     [
@@ -114,6 +117,7 @@ async def test_a_client_says_why_it_can_not_connect(case, said):
 
 
 @pytest.mark.once
+@one_loop
 async def test_what_has_nothing_to_do_with_tls_is_said_as_it_was(authority):
     async with connect("localhost:1", service, tls=ClientTLS(ca=authority.ca)) as client:
         with pytest.raises(CallError, match="Connection refused"):
@@ -125,6 +129,43 @@ async def test_what_has_nothing_to_do_with_tls_is_said_as_it_was(authority):
 
 
 @pytest.mark.once
+@one_loop
+async def test_what_a_strangers_certificate_says_stays_in_its_line(authority, tmp_path):
+    hostile = Authority(tmp_path / "hostile", name="A\n\x1b[31mB\u2028" + "C" * 50)
+    async with (
+        Server(service, port=0, tls=TLS(**hostile.issue("localhost"))) as server,
+        connect(f"localhost:{server.port}", service, tls=ClientTLS(ca=authority.ca)) as client,
+    ):
+        with pytest.raises(CallError) as caught:
+            await client.one()
+    assert f"unknown authority (A??[31mB?{'C' * 50})" in caught.value.message
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "the server hung up in the middle of the TLS handshake"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "this client speaks TLS, the server doesn't"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "this client speaks TLS, the server doesn't"),
+        (bytes.fromhex("15030300020246"), "the server refuses the TLS handshake (tlsv1 alert protocol version)"),
+    ],
+)
+def test_servers_of_other_kinds(authority, answer, said):
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (thread := threading.Thread(target=serve)).start()
+        assert reason("127.0.0.1", listener.getsockname()[1], ClientTLS(ca=authority.ca)) == said
+        thread.join()
+
+
+@pytest.mark.once
+@one_loop
 async def test_a_client_whose_certificate_was_renewed(authority):
     """gRPC keeps the old one, which may have expired; the new one would do."""
     carl, tls = authority.issue("carl.example"), TLS(**authority.issue("localhost"), client_ca=authority.ca)
@@ -162,7 +203,9 @@ class Unreachable(grpc.RpcError):
 
 
 @pytest.mark.once
-def test_who_tries_on_and_on_does_not_double_the_servers_connections(authority):
+def test_who_tries_on_and_on_does_not_double_the_servers_connections(monkeypatch):
+    monkeypatch.setattr("ephaptic_grpc.handshake._STEP_SECONDS", 0.1)
+    monkeypatch.setattr("ephaptic_grpc.handshake._FRESH_SECONDS", 60)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         security = ChannelSecurity(f"127.0.0.1:{server.getsockname()[1]}", False, None)

@@ -22,6 +22,8 @@ from ephaptic_grpc import TLS, CallError, ClientTLS, PeerIdentity, Server, Servi
 from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.tls import read_pair, server_credentials, system_roots
 
+one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
 service = Service("safe.v1.SafeService")
 steps: "asyncio.Queue[int]"
 
@@ -103,6 +105,7 @@ async def test_a_server_that_asks_its_callers_who_they_are(authority):
 
 @pytest.mark.anyio
 @pytest.mark.once
+@one_loop
 async def test_nobody_speaks_an_old_tls(authority):
     async with Server(service, port=0, grace=0, tls=TLS(**authority.issue("127.0.0.1"))) as server:
         for version, works in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
@@ -122,6 +125,7 @@ async def test_nobody_speaks_an_old_tls(authority):
 
 @pytest.mark.anyio
 @pytest.mark.once
+@one_loop
 async def test_an_identity_that_is_asked_for_when_the_call_is_over(authority):
     """As a thread does that outlives its caller's deadline. gRPC itself would end the process."""
     calls, over, found = [], threading.Event(), []
@@ -245,6 +249,7 @@ def test_what_is_wrong_with_a_file(files, certificate, key, client_ca, said, mon
 
 @pytest.mark.anyio
 @pytest.mark.once
+@one_loop
 async def test_a_server_that_can_not_use_its_files_does_not_start(files, monkeypatch):
     monkeypatch.chdir(files)
     with pytest.raises(ValueError, match="the certificate expired on"):
@@ -345,6 +350,7 @@ async def test_a_new_certificate_while_a_stream_runs(authority, stranger, caplog
 
 @pytest.mark.anyio
 @pytest.mark.once
+@one_loop
 async def test_what_can_not_be_used_yet_is_looked_at_again(authority, caplog, monkeypatch):
     """A certificate becomes valid without a change of its file."""
 
@@ -386,6 +392,7 @@ async def test_files_that_are_gone_for_a_while(authority, caplog):
 
 @pytest.mark.anyio
 @pytest.mark.once
+@one_loop
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
 async def test_a_server_that_is_open_to_others_without_tls_says_so_once(authority, host, caplog):
     async with Server(service, host=host, port=0) as server:
