@@ -81,7 +81,6 @@ def test_a_call(run, target):
             ("--tls",),
             "UNAVAILABLE: can't connect to TARGET: the server's certificate was issued by an unknown authority",
         ),
-        (("--cacert", "none.pem"), "can't read none.pem: No such file or directory"),
         (("--cacert", "ca.pem", "--cert", "old.pem", "--key", "old.key"), "the certificate expired on "),
     ],
 )
@@ -102,16 +101,10 @@ def test_the_contract_of_a_server_that_speaks_tls(run, target):
     ("words", "said", "code"),
     [
         (("serve", "chat", "--tls-cert", "server.pem"), "--tls-cert and --tls-key go together", 2),
-        (("serve", "chat", "--client-ca", "ca.pem"), "--tls-cert and --tls-key go together", 2),
         (("call", "localhost:1", WHO, "--cert", "carl.pem"), "--cert and --key go together", 2),
         (
             ("serve", "chat", "--tls-cert", "old.pem", "--tls-key", "old.key"),
             "the certificate expired",
-            1,
-        ),
-        (
-            ("serve", "chat", "--tls-cert", "server.pem", "--tls-key", "carl.key"),
-            "the key in carl.key is not that of the certificate in server.pem",
             1,
         ),
         (
