@@ -235,7 +235,8 @@ class _Files:
         self._used = self._state()
         self._refused: object = None
         self._again = 0.0
-        self.configuration: Final = self._load(self._used)[0]
+        self.configuration, expires = self._load(self._used)
+        logger.info("the TLS certificate in use is valid until %s (%s)", f"{expires:%Y-%m-%d}", tls.certificate)
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What is in them now, if that is new and right; None otherwise. gRPC asks at each handshake, in threads."""
@@ -252,7 +253,9 @@ class _Files:
                 self._refused, self._again = state, monotonic() + _AGAIN_SECONDS
                 return None
             self._used, self._refused = state, None
-            logger.info("a new TLS certificate is in use, until %s (%s)", f"{expires:%Y-%m-%d}", self._tls.certificate)
+            logger.info(
+                "a new TLS certificate is in use, valid until %s (%s)", f"{expires:%Y-%m-%d}", self._tls.certificate
+            )
             return configuration
 
     def _load(self, state: object) -> tuple[grpc.ServerCertificateConfiguration, datetime]:

@@ -320,6 +320,9 @@ async def test_a_new_certificate_while_a_stream_runs(authority, stranger, caplog
     new = newer["certificate"].read_text()
     async with Server(service, port=0, grace=0, tls=TLS(**files, client_ca=client_ca)) as server:
         old = files["certificate"].read_text()
+        (said,) = told(caplog)
+        assert re.fullmatch(r"the TLS certificate in use is valid until 20\d\d-\d\d-\d\d \(.*\)", said)
+        caplog.clear()
         assert old.startswith(await asyncio.to_thread(shown, server.address, authority))
         async with connect(server.address, service, tls=ClientTLS(ca=authority.ca, **client)) as long_lived:
             stream = aiter(long_lived.stepwise())
@@ -338,7 +341,7 @@ async def test_a_new_certificate_while_a_stream_runs(authority, stranger, caplog
             for _ in range(2):
                 assert new.startswith(await asyncio.to_thread(shown, server.address, authority))
             (said,) = told(caplog)
-            assert re.fullmatch(r"a new TLS certificate is in use, until 20\d\d-\d\d-\d\d \(.*\)", said)
+            assert re.fullmatch(r"a new TLS certificate is in use, valid until 20\d\d-\d\d-\d\d \(.*\)", said)
 
             steps.put_nowait(2)
             assert await anext(stream) == 2

@@ -53,9 +53,10 @@ def target(folder) -> Iterator[str]:
     words = command("serve", "chat", "--host", "0.0.0.0", "--port", "0", *options)
     with subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
         try:
-            said = [server.stderr.readline() for _ in range(2)]
-            assert said[0] == "Serving chat.v1.ChatService: who\n"  # and no warning
-            yield f"localhost:{said[1].split()[1].rpartition(':')[2]}"
+            said = [server.stderr.readline() for _ in range(3)]
+            assert "the TLS certificate in use is valid until " in said[0]
+            assert said[1] == "Serving chat.v1.ChatService: who\n"  # and no warning
+            yield f"localhost:{said[2].split()[1].rpartition(':')[2]}"
         finally:
             server.kill()
 
