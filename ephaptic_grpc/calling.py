@@ -55,13 +55,11 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes) -> N
                 sys.stdout.buffer.write(unpack(message) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
-            raise await security.failure_of(error) from None
+            raise await security.explain_soon(CallError.of(error, path)) from None
 
 
-def told(error: CallError, target: str, method: str) -> str:
+def told(error: CallError) -> str:
     """What is said of a call that failed, with its details below."""
-    if error.code is grpc.StatusCode.UNIMPLEMENTED:
-        return f"UNIMPLEMENTED: {target} has no {method}"
     lines = [str(error)]
     for detail in error.details:
         if isinstance(detail, BadRequest):

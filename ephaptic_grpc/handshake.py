@@ -13,11 +13,9 @@ from typing import Any, Final
 
 import grpc
 
+from ephaptic_grpc.connections import ChannelOptions
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.tls import ClientTLS, client_credentials, date_of, trusting
-
-ChannelOptions = tuple[tuple[str, Any], ...]
-"""Of grpc's channels."""
 
 _STEP_SECONDS: Final = 1.0
 """What connecting, a handshake, and what the server says after it may take, each."""
@@ -73,26 +71,24 @@ class ChannelSecurity:
         self._found: str | None = None
         self._fresh = 0.0
 
-    def channel(self, options: ChannelOptions = ()) -> grpc.Channel:
+    def channel(self, options: ChannelOptions | None = None) -> grpc.Channel:
         """A channel for calls that block. It connects when it is used."""
         if self.credentials is None:
             return grpc.insecure_channel(self._target, options)
         return grpc.secure_channel(self._target, self.credentials, options)
 
-    def aio_channel(self, options: ChannelOptions = ()) -> grpc.aio.Channel:
+    def aio_channel(self, options: ChannelOptions | None = None) -> grpc.aio.Channel:
         """A channel of the running event loop."""
         if self.credentials is None:
             return grpc.aio.insecure_channel(self._target, options)
         return grpc.aio.secure_channel(self._target, self.credentials, options)
 
-    def failure(self, error: grpc.RpcError) -> CallError:
-        """What a call raises. Where there was no connection it blocks until it knows why, some seconds at most."""
-        failed = CallError.of(error)
+    def explain(self, failed: CallError) -> CallError:
+        """What a failed call raises. Without a connection it blocks until it knows why, some seconds at most."""
         return self._explained(failed) if self._is_unexplained(failed) else failed
 
-    async def failure_of(self, error: grpc.RpcError) -> CallError:
+    async def explain_soon(self, failed: CallError) -> CallError:
         """The same, which lets the event loop run."""
-        failed = CallError.of(error)
         return await asyncio.to_thread(self._explained, failed) if self._is_unexplained(failed) else failed
 
     def _is_unexplained(self, failed: CallError) -> bool:

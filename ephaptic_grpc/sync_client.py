@@ -9,23 +9,19 @@ import grpc
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
+from ephaptic_grpc.options import Metadata, Options, Pairs, asked, batched, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
     BaseClient,
     Functions,
     FunctionsAsAttributes,
-    Metadata,
     Method,
-    Options,
-    Pairs,
-    asked,
-    batched,
     channel_options,
     named,
     remote_of,
-    wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import check_target
 from ephaptic_grpc.tls import ClientTLS
 
 P = ParamSpec("P")
@@ -68,9 +64,10 @@ def connect_sync(
     reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
+    check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
-    remote = declarations_of(generated) if generated else remote_of(service)
+    remote = declarations_of(generated) if generated else remote_of(service, SyncDeclaredClient)
     security = ChannelSecurity(target, tls, credentials)
     channel = security.channel(channel_options(remote, reply_bytes))
     return (generated or SyncClient)(channel, security, remote, options)
@@ -111,7 +108,7 @@ class SyncStream(Iterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise self._security.failure(error) from None
+            raise self._security.explain(self._method.failure(error)) from None
         except BaseException:
             self.cancel()
             raise
@@ -150,6 +147,8 @@ class SyncDeclaredClient(BaseClient):
 
     Every call raises CallError when it fails, and TypeError where the function can't be called so.
     """
+
+    _connected_by = "connect_sync"
 
     def __init__(
         self, channel: grpc.Channel, security: ChannelSecurity, functions: Functions, options: Options
@@ -191,7 +190,7 @@ class SyncDeclaredClient(BaseClient):
             try:
                 reply = begin(call_unary, message)
             except grpc.RpcError as error:
-                raise security.failure(error) from None
+                raise security.explain(method.failure(error)) from None
             return method.value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:
