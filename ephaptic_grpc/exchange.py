@@ -80,8 +80,9 @@ class Exchange:
         self._headers: Final = scope["headers"]
         self._receive: Final = receive
         self._send: Final = send
-        self._loop: Final = asyncio.get_running_loop()
-        self._task: asyncio.Task[Any] | None = None
+        self._task: Final = asyncio.current_task()
+        # Of the task, since Python 3.11 asks the kernel for the process id before it tells which loop runs.
+        self._loop: Final = asyncio.get_running_loop() if self._task is None else self._task.get_loop()
         self._metadata: list[tuple[str, str | bytes]] | None = None
         self._deadline: float | None = None
         self._began = False
@@ -98,13 +99,12 @@ class Exchange:
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else max(self._deadline - self._loop.time(), 0.0)
 
-    async def run(self, timeout: str | None) -> None:
+    async def run(self, timeout: bytes | None) -> None:
         """Answer the request.
 
         Args:
             timeout: the header ``grpc-timeout``.
         """
-        self._task = asyncio.current_task()
         call = Call(self.procedure, self)
         entered = enter_call(call)
         self._endpoint.calls.add(self)
@@ -113,7 +113,7 @@ class Exchange:
         try:
             try:
                 if timeout is not None:
-                    seconds = timeout_seconds(timeout)
+                    seconds = timeout_seconds(timeout.decode("latin-1"))
                     self._deadline = self._loop.time() + seconds
                     timer = self._loop.call_later(seconds, self.interrupt, _LATE)
                 answer = await self._result()
@@ -179,16 +179,19 @@ class Exchange:
         return self._face.broken(status) if self._began else self._face.failed(status)
 
     async def _read(self) -> bytes:
-        reading = self._face.request(self._endpoint.request_bytes)
+        """The JSON of the arguments."""
+        face, most = self._face, self._endpoint.request_bytes
+        largest = face.largest(most)
+        body = bytearray()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise _LeftError
-            body = message.get("body", b"")
-            if body:
-                reading.feed(body)
+            body += message.get("body", b"")
+            if len(body) > largest:
+                raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message has at most {most} bytes here")
             if not message.get("more_body", False):
-                return reading.arguments()
+                return face.arguments(bytes(body), most)
 
     def _watch(self) -> None:
         self._watching = self._loop.create_task(self._wait_for_leaving())

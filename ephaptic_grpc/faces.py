@@ -15,8 +15,8 @@ from pydantic_core import from_json, to_json
 from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.grpc_web import (
     COMPRESSED,
+    FRAME_BYTES,
     MESSAGE,
-    Frame,
     Frames,
     FrameTooLargeError,
     MalformedFrameError,
@@ -63,26 +63,6 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Request(Protocol):
-    """Reads the arguments out of a body that comes in pieces."""
-
-    def feed(self, data: bytes) -> None:
-        """Take a piece.
-
-        Raises:
-            ServiceError: it is too large, or malformed.
-        """
-        ...
-
-    def arguments(self) -> bytes:
-        """The JSON of the arguments, when all has come.
-
-        Raises:
-            ServiceError: INVALID_ARGUMENT, the body is no request.
-        """
-        ...
-
-
 class Face(Protocol):
     """One way in which calls look.
 
@@ -96,8 +76,16 @@ class Face(Protocol):
     @property
     def end(self) -> bytes: ...
 
-    def request(self, most: int) -> Request:
-        """What reads a body, whose message has so many bytes at most."""
+    def largest(self, most: int) -> int:
+        """The bytes of the largest body that can hold a message of so many."""
+        ...
+
+    def arguments(self, body: bytes, most: int) -> bytes:
+        """The JSON of the arguments in a whole body, whose message has so many bytes at most.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT, it is no request; RESOURCE_EXHAUSTED, the message is larger.
+        """
         ...
 
     def delivery(self, metadata: Metadata) -> Delivery:
@@ -130,8 +118,28 @@ class GrpcWeb:
         self.head: Final[Headers] = [(b"content-type", content_type)]
         self.end: Final = self._encoded(trailers(None))
 
-    def request(self, most: int) -> Request:
-        return _Message(most, text=self._text)
+    def largest(self, most: int) -> int:
+        most += FRAME_BYTES
+        return 4 * most if self._text else most  # a byte takes four where each piece is padded
+
+    def arguments(self, body: bytes, most: int) -> bytes:
+        reading = Frames(most, text=self._text)
+        try:
+            frames = reading.feed(body)
+        except FrameTooLargeError as error:
+            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
+        except MalformedFrameError as error:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        if len(frames) > 1:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is one message, not several")
+        if not frames or not reading.complete:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "the request ended before its message did")
+        flag, message = frames[0]
+        if flag == COMPRESSED:
+            raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not read here")
+        if flag != MESSAGE:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is a message, not a frame of another kind")
+        return arguments(message)
 
     def delivery(self, metadata: Metadata) -> Delivery:
         return Delivery.asked(metadata)
@@ -160,8 +168,11 @@ class Json:
     end = b""
     _value: Final[Headers] = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
 
-    def request(self, most: int) -> Request:
-        return _Body(most)
+    def largest(self, most: int) -> int:
+        return most
+
+    def arguments(self, body: bytes, most: int) -> bytes:  # noqa: ARG002
+        return body
 
     def delivery(self, metadata: Metadata) -> Delivery:
         return Delivery.asked(metadata)._replace(batches=True)
@@ -209,51 +220,6 @@ class EventStream(Json):
 GRPC_WEB: Final = GrpcWeb()
 GRPC_WEB_TEXT: Final = GrpcWeb(text=True)
 JSON: Final = Json()
-
-
-class _Message:
-    """Reads a gRPC-Web request: one frame with one message."""
-
-    def __init__(self, most: int, *, text: bool) -> None:
-        self._frames = Frames(most, text=text)
-        self._found: list[Frame] = []
-
-    def feed(self, data: bytes) -> None:
-        try:
-            self._found += self._frames.feed(data)
-        except FrameTooLargeError as error:
-            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
-        except MalformedFrameError as error:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-        if len(self._found) > 1:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is one message, not several")
-
-    def arguments(self) -> bytes:
-        if not self._found or not self._frames.complete:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "the request ended before its message did")
-        flag, message = self._found[0]
-        if flag == COMPRESSED:
-            raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not read here")
-        if flag != MESSAGE:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is a message, not a frame of another kind")
-        return arguments(message)
-
-
-class _Body:
-    """Reads a request that is the JSON itself."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._data = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > self._most:
-            text = f"a body has at most {self._most} bytes here"
-            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-
-    def arguments(self) -> bytes:
-        return bytes(self._data)
 
 
 def status_json(status: Status) -> bytes:
