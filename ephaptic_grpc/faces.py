@@ -162,7 +162,12 @@ class GrpcWeb:
 
 
 class Json:
-    """Plain JSON: a value; or a stream as JSON Lines, whose last line is ``{"error": ...}`` where it failed."""
+    """Plain JSON: a value; or a stream as JSON Lines, whose last line is `` {"error": ...}`` where it failed.
+
+    That line begins with a space, which no item does: JSON that Pydantic writes has none there. The body is ended well
+    all the same. If it were cut off, which is how HTTP itself says that something went wrong, a page that hasn't read
+    the last items yet would never see them, nor why the stream failed: ``fetch`` throws away what it holds.
+    """
 
     head: Headers = [(b"content-type", b"application/jsonl"), (b"x-content-type-options", b"nosniff")]  # noqa: RUF012
     end = b""
@@ -187,7 +192,7 @@ class Json:
         return self.value(status_json(status))._replace(status=HTTP_STATUSES[status.code])
 
     def broken(self, status: Status) -> bytes:
-        return b'{"error":%b}\n' % status_json(status)
+        return b' {"error":%b}\n' % status_json(status)
 
 
 class EventStream(Json):
