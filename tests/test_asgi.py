@@ -111,7 +111,7 @@ async def test_it_stops():
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("how", "code"),
-    [("crash", 13), ("cancel itself", 1), ("deadline", 4), ("stop", 14), ("cancelled by the server", 1)],
+    [("crash", 13), ("stray", 13), ("deadline", 4), ("stop", 14), ("cancelled by the server", 1)],
 )
 @pytest.mark.parametrize("events", [False, True])
 async def test_a_stream_says_how_it_failed_whatever_ended_it(how, code, events):
