@@ -13,12 +13,12 @@ import grpc
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call, leave_call
-from ephaptic_grpc.edge import Calls, failure
+from ephaptic_grpc.edge import LATE, Calls, failure
 from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.faces import Answer, Face
 from ephaptic_grpc.grpc_web import metadata, timeout_seconds
 from ephaptic_grpc.limits import Limits
-from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, request_too_large
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.threads import Threads
 
@@ -28,7 +28,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 """What ASGI calls so."""
 
-_LATE: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed", ())
 _KIND: Final = (KIND_STREAM[0].encode(), KIND_STREAM[1].encode())
 _CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "the call was cancelled", ())
 
@@ -43,9 +42,10 @@ class Endpoint:
     def __init__(self, procedure: Procedure, threads: Threads, calls: "Calls[Exchange]", limits: Limits) -> None:
         self.procedure: Final = procedure
         self.calls: Final = calls
-        self.request_bytes: Final = limits.request_bytes
-        self.unary: Final = None if procedure.streams else invoke.unary(procedure, threads)
-        self.stream: Final = invoke.stream(procedure, threads)
+        self.limits: Final = limits.of(procedure.limits)
+        self.bounds_time: Final = self.limits.bounds_time
+        self.unary: Final = None if procedure.streams else invoke.unary(procedure, threads, self.limits)
+        self.stream: Final = invoke.stream(procedure, threads, self.limits)
 
 
 class Exchange:
@@ -107,15 +107,17 @@ class Exchange:
         """
         call = Call(self.procedure, self)
         entered = enter_call(call)
-        self._endpoint.calls.add(self)
         timer = None
         answer: Answer | bytes | None
         try:
             try:
-                if timeout is not None:
-                    seconds = timeout_seconds(timeout.decode("latin-1"))
+                self._endpoint.calls.enter(self)
+                asked = None if timeout is None else timeout_seconds(timeout.decode("latin-1"))
+                bound = self._endpoint.limits.deadline(asked) if self._endpoint.bounds_time else None
+                seconds = asked if bound is None else bound
+                if seconds is not None:
                     self._deadline = self._loop.time() + seconds
-                    timer = self._loop.call_later(seconds, self.interrupt, _LATE)
+                    timer = self._loop.call_later(seconds, self.interrupt, LATE)
                 answer = await self._result()
             except BaseException as error:
                 answer = await self._failed(error, call)
@@ -146,7 +148,7 @@ class Exchange:
         asked = self.invocation_metadata()
         if KIND_ASKED in asked:
             await self._begin(_KIND)
-        await endpoint.stream(json, self._write, face.delivery(asked))
+        await endpoint.stream(json, self._write, self.interrupt, face.delivery(asked))
         return face.end
 
     def interrupt(self, status: Status | None) -> None:
@@ -180,7 +182,7 @@ class Exchange:
 
     async def _read(self) -> bytes:
         """The JSON of the arguments."""
-        face, most = self._face, self._endpoint.request_bytes
+        face, most = self._face, self._endpoint.limits.request_bytes
         largest = face.largest(most)
         body = bytearray()
         while True:
@@ -189,7 +191,7 @@ class Exchange:
                 raise _LeftError
             body += message.get("body", b"")
             if len(body) > largest:
-                raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message has at most {most} bytes here")
+                raise request_too_large(most)
             if not message.get("more_body", False):
                 return face.arguments(bytes(body), most)
 

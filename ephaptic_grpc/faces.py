@@ -24,8 +24,8 @@ from ephaptic_grpc.grpc_web import (
     status_headers,
     trailers,
 )
-from ephaptic_grpc.limits import EVENT_HEARTBEAT_SECONDS
-from ephaptic_grpc.payload import Delivery, arguments, pack
+from ephaptic_grpc.limits import ENVELOPE_BYTES, EVENT_HEARTBEAT_SECONDS
+from ephaptic_grpc.payload import Delivery, arguments, pack, request_too_large
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
 Headers = list[tuple[bytes, bytes]]
@@ -77,14 +77,14 @@ class Face(Protocol):
     def end(self) -> bytes: ...
 
     def largest(self, most: int) -> int:
-        """The bytes of the largest body that can hold a message of so many."""
+        """The bytes of the largest body whose arguments have so many bytes of JSON."""
         ...
 
     def arguments(self, body: bytes, most: int) -> bytes:
-        """The JSON of the arguments in a whole body, whose message has so many bytes at most.
+        """The JSON of the arguments in a whole body, which have so many bytes at most.
 
         Raises:
-            ServiceError: INVALID_ARGUMENT, it is no request; RESOURCE_EXHAUSTED, the message is larger.
+            ServiceError: INVALID_ARGUMENT, it is no request; RESOURCE_EXHAUSTED, the arguments are larger.
         """
         ...
 
@@ -119,15 +119,15 @@ class GrpcWeb:
         self.end: Final = self._encoded(trailers(None))
 
     def largest(self, most: int) -> int:
-        most += FRAME_BYTES
+        most += ENVELOPE_BYTES + FRAME_BYTES
         return 4 * most if self._text else most  # a byte takes four where each piece is padded
 
     def arguments(self, body: bytes, most: int) -> bytes:
-        reading = Frames(most, text=self._text)
+        reading = Frames(most + ENVELOPE_BYTES, text=self._text)
         try:
             frames = reading.feed(body)
-        except FrameTooLargeError as error:
-            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
+        except FrameTooLargeError:
+            raise request_too_large(most) from None
         except MalformedFrameError as error:
             raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         if len(frames) > 1:
@@ -139,7 +139,7 @@ class GrpcWeb:
             raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not read here")
         if flag != MESSAGE:
             raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is a message, not a frame of another kind")
-        return arguments(message)
+        return arguments(message, most)
 
     def delivery(self, metadata: Metadata) -> Delivery:
         return Delivery.asked(metadata)
