@@ -51,6 +51,10 @@ HTTP_STATUSES: Final = {
 }
 """The HTTP statuses of ``google.rpc.Code``."""
 
+_NOT_GUESSED: Final = (b"x-content-type-options", b"nosniff")
+_UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+"""Without it nginx holds the items of a stream back."""
+
 _VALUE_TYPE: Final = "type.googleapis.com/google.protobuf.Value"
 _PAYLOAD: Final = "/" + Payload.DESCRIPTOR.full_name
 
@@ -115,7 +119,8 @@ class GrpcWeb:
     def __init__(self, *, text: bool = False) -> None:
         self._text = text
         content_type = b"application/grpc-web-text+proto" if text else b"application/grpc-web+proto"
-        self.head: Final[Headers] = [(b"content-type", content_type)]
+        self._whole: Final[Headers] = [(b"content-type", content_type)]
+        self.head: Final[Headers] = [*self._whole, _UNBUFFERED]
         self.end: Final = self._encoded(trailers(None))
 
     def largest(self, most: int) -> int:
@@ -146,13 +151,13 @@ class GrpcWeb:
 
     def value(self, json: bytes) -> Answer:
         body = self._encoded(frame(pack(json))) + self.end
-        return Answer(200, [*self.head, (b"content-length", b"%d" % len(body))], body)
+        return Answer(200, [*self._whole, (b"content-length", b"%d" % len(body))], body)
 
     def items(self, *json: bytes) -> bytes:
         return self._encoded(frame(pack(*json)))
 
     def failed(self, status: Status) -> Answer:
-        return Answer(200, [*self.head, *status_headers(status), (b"content-length", b"0")], b"")
+        return Answer(200, [*self._whole, *status_headers(status), (b"content-length", b"0")], b"")
 
     def broken(self, status: Status) -> bytes:
         return self._encoded(trailers(status))
@@ -169,9 +174,9 @@ class Json:
     the last items yet would never see them, nor why the stream failed: ``fetch`` throws away what it holds.
     """
 
-    head: Headers = [(b"content-type", b"application/jsonl"), (b"x-content-type-options", b"nosniff")]  # noqa: RUF012
+    head: Headers = [(b"content-type", b"application/jsonl"), _NOT_GUESSED, _UNBUFFERED]  # noqa: RUF012
     end = b""
-    _value: Final[Headers] = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
+    _whole: Final[Headers] = [(b"content-type", b"application/json"), _NOT_GUESSED]
 
     def largest(self, most: int) -> int:
         return most
@@ -183,7 +188,7 @@ class Json:
         return Delivery.asked(metadata)._replace(batches=True)
 
     def value(self, json: bytes) -> Answer:
-        return Answer(200, [*self._value, (b"content-length", b"%d" % len(json))], json)
+        return Answer(200, [*self._whole, (b"content-length", b"%d" % len(json))], json)
 
     def items(self, *json: bytes) -> bytes:
         return b"\n".join((*json, b""))
@@ -201,7 +206,7 @@ class EventStream(Json):
     head: Headers = [  # noqa: RUF012
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),  # else nginx holds events back
+        _UNBUFFERED,
     ]
 
     def __init__(self) -> None:

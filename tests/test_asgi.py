@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from ephaptic_grpc import Service, current_call
-from ephaptic_grpc.asgi import web_app
+from ephaptic_grpc.asgi import WebApp, web_app
 
 shop = Service("shop.v1.ShopService")
 
@@ -87,6 +87,45 @@ async def test_the_functions_are_in_the_docs_of_the_app_that_it_is_mounted_in():
     schemas = document["components"]["schemas"]
     assert [*schemas["Order"]["properties"]] == ["amount"]
     assert [*schemas["shop.v1.ShopService.Order"]["properties"]] == ["item"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", ["", "/v1", "/v1/rpc"])
+async def test_it_is_mounted_anywhere(prefix):
+    app: FastAPI | WebApp = web_app(shop)
+    for name in reversed(prefix.split("/")[1:] or [""]):
+        outer = FastAPI()
+        outer.mount(f"/{name}" if name else "", app)
+        app = outer
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        assert (await client.post(f"{prefix}/shop.v1.ShopService/Place", json=[{"item": "tea"}])).json() == 3
+        answer = await client.get(f"{prefix}/shop.v1.ShopService/Place")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert (await client.post(f"{prefix}/shop.v1.ShopService/Place/", json=[])).status_code == 404
+        assert (await client.post("/other/shop.v1.ShopService/Place", json=[])).status_code == 404
+
+
+@pytest.mark.anyio
+async def test_what_is_no_request_of_http():
+    """A WebSocket is refused; a server that wants to start the app, and to stop it, may."""
+    sent: list[dict] = []
+
+    async def send(message):
+        sent.append(message)
+
+    asked = iter(("lifespan.startup", "lifespan.shutdown"))
+
+    async def receive():
+        return {"type": next(asked)}
+
+    app = web_app(shop)
+    await app({"type": "websocket", "path": "/shop.v1.ShopService/Place", "headers": []}, receive, send)
+    await app({"type": "lifespan"}, receive, send)
+    assert [message["type"] for message in sent] == [
+        "websocket.close",
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
 
 
 @pytest.mark.anyio
