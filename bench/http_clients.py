@@ -52,7 +52,7 @@ def request_of(library: str, stubs: str) -> Request:
 async def with_httpx(library: str, stubs: str, address: str) -> AsyncIterator[Load]:
     """JSON by httpx."""
     path = request_of(library, stubs).path
-    limits = httpx.Limits(max_keepalive_connections=None)
+    limits = httpx.Limits(keepalive_expiry=None)
     async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as connected:
 
         async def reply() -> str:
@@ -74,8 +74,6 @@ async def with_sockets(library: str, stubs: str, address: str) -> AsyncIterator[
     idle: list[_Connection] = []
 
     async def reply() -> str:
-        while idle and idle[-1].is_closed:  # by uvicorn, after some seconds
-            idle.pop()
         if not idle:
             _, made = await loop.create_connection(_Connection, str(url.hostname), int(url.port or 80))
             idle.append(made)
@@ -114,10 +112,6 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
             self._answer.set_exception(exc or ConnectionResetError("the server has closed the connection"))
-
-    @property
-    def is_closed(self) -> bool:
-        return bool(self._transport.is_closing())
 
     def call(self, request: bytes) -> asyncio.Future[bytes]:
         self._data = b""

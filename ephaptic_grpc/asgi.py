@@ -41,7 +41,6 @@ logger = logging.getLogger("ephaptic_grpc")
 _STOPPING: Final = Status(grpc.StatusCode.UNAVAILABLE, "the server is stopping", ())
 _NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
 
-_UNKNOWN_ORIGIN: Final = PlainTextResponse("pages of this origin may not call: see the origins of web_app", 403)
 _UNREADABLE: Final = PlainTextResponse(
     "the content-type is application/json, application/grpc-web or application/grpc-web-text", 415
 )
@@ -144,11 +143,15 @@ class WebApp:
 
     async def _call_from_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        origin = headers[b"origin"]
-        if origin in self._origins or origin == _own_origin(scope, headers):
+        origin, own = headers[b"origin"], _own_origin(scope, headers)
+        if origin == own or origin in self._origins:
             await self._call(headers, scope, receive, send)
         else:
-            await _UNKNOWN_ORIGIN(scope, receive, send)
+            text = (
+                f"pages of this origin may not call: the app's own is {own.decode('latin-1')}, see origins of web_app"
+            )
+            refused = (_face(headers) or JSON).failed(Status(grpc.StatusCode.PERMISSION_DENIED, text, ()))
+            await _answer(refused._replace(status=403), send)
 
     async def _call(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))

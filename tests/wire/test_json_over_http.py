@@ -152,9 +152,10 @@ def test_pages_of_known_origins_may_call(client, url):
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "http://app.example.com", "null", ORIGIN + ":8443", ""])
-def test_an_unknown_origin_is_refused_before_a_function_runs(client, origin):
+def test_an_unknown_origin_is_refused_before_a_function_runs(client, url, origin):
     answer = client.post("Sleep", json=[0, "unknown"], headers={"origin": origin})
-    assert answer.status_code == 403
+    assert (answer.status_code, answer.json()["code"]) == (403, 7)
+    assert f"the app's own is {url}" in answer.json()["message"]
     assert "access-control-allow-origin" not in answer.headers
     assert "unknown began" not in events
     asked = {"origin": origin, "access-control-request-method": "POST"}
