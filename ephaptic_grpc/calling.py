@@ -54,13 +54,11 @@ async def print_items(target: str, path: str, request: bytes) -> None:
                 sys.stdout.buffer.write(unpack(message) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise CallError.of(error, path) from None
 
 
-def told(error: CallError, target: str, method: str) -> str:
+def told(error: CallError) -> str:
     """What is said of a call that failed, with its details below."""
-    if error.code is grpc.StatusCode.UNIMPLEMENTED:
-        return f"UNIMPLEMENTED: {target} has no {method}"
     lines = [str(error)]
     for detail in error.details:
         if isinstance(detail, BadRequest):
