@@ -139,9 +139,8 @@ class WebApp:
         if origin == own or origin in self._origins:
             await self._call(headers, scope, receive, send)
         else:
-            text = (
-                f"pages of this origin may not call: the app's own is {own.decode('latin-1')}, see origins of web_app"
-            )
+            known = own.decode("latin-1")
+            text = f"pages of this origin may not call: the app's own is {known}, others need origins= or --origin"
             refused = (_face(headers) or JSON).failed(Status(grpc.StatusCode.PERMISSION_DENIED, text, ()))
             await _answer(refused._replace(status=403), send)
 
