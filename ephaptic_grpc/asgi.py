@@ -67,7 +67,8 @@ def web_app(
         headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
         limits: what it allows.
         include_in_docs: the FastAPI app whose ``/docs`` and ``/openapi.json`` describe the functions as well, once this
-            is mounted in it.
+            is mounted in it. It has to be named: an app is not told where it is mounted until it is called, and docs
+            are read before.
 
     Raises:
         TypeError, ValueError: what is no service, two of one name, an origin or a header that is none.
