@@ -22,6 +22,7 @@ from ephaptic_grpc.call import Call, enter_call
 from ephaptic_grpc.edge import Calls, failure, served
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
+from ephaptic_grpc.listener import Listener
 from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
@@ -79,7 +80,7 @@ class Server:
             for service in self.services
             for procedure in service.procedures.values()
         }
-        self._server: grpc.aio.Server | None = None
+        self._server: Listener | None = None
         self._started = False
         self._health = Health()
         self._reflection = Reflection(self.services) if reflection else None
@@ -98,7 +99,17 @@ class Server:
         """
         if self._started:
             raise RuntimeError("a server starts once: make another one")
+        for service in self.services:
+            await self._health.serve(service.name)
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
+        listener = Listener(self._listening)
+        await listener.start()
+        self._server = listener
+        self._started = True
+
+    def _listening(self) -> grpc.aio.Server:
+        """What listens, once it is started; ``self.port`` is its port."""
+        check_address(self.host, self.port)
         server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # else two servers share a port without a word
@@ -112,16 +123,11 @@ class Server:
         server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
-        check_address(self.host, self.port)
         if self._credentials is None:
             self.port = server.add_insecure_port(self.address)
         else:
             self.port = server.add_secure_port(self.address, self._credentials)
-        for service in self.services:
-            await self._health.serve(service.name)
-        await server.start()
-        self._server = server
-        self._started = True
+        return server
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain: say NOT_SERVING, take no new calls, let those in flight finish for ``grace`` seconds (the
