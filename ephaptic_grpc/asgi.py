@@ -159,7 +159,11 @@ class WebApp:
         if face is JSON and b"text/event-stream" in accept:
             face = EventStream()
         called = scope["path_params"]
-        endpoint = self._endpoints.get(f"/{called['service']}/{called['function']}")
+        path = f"/{called['service']}/{called['function']}"
+        endpoint = self._endpoints.get(path)
+        raw = scope.get("raw_path") or b""
+        if b"%" in raw and not raw.partition(b"?")[0].endswith(path.encode()):
+            endpoint = None  # a proxy's rules are for paths as they are written, not for other spellings of them
         if endpoint is None:
             answer = face.failed(_NO_FUNCTION)
             if answer.status != 200:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import grpc
 from google.protobuf.message import Message
@@ -11,6 +12,8 @@ from pydantic_core import from_json, to_json
 
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.payload import unpack
+
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
 def arguments_of(given: Sequence[str]) -> bytes:
@@ -51,10 +54,15 @@ async def print_items(target: str, path: str, request: bytes) -> None:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request):
-                sys.stdout.buffer.write(unpack(message) + b"\n")
+                sys.stdout.buffer.write(_CONTROL.sub(_escaped, unpack(message)) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
             raise CallError.of(error) from None
+
+
+def _escaped(control: re.Match[bytes]) -> bytes:
+    # White space between two tokens, as long as it is JSON; but it comes from a stranger, and goes to a terminal.
+    return b" " if control[0] in b"\n\r\t" else b"\\u%04x" % ord(control[0].decode())
 
 
 def told(error: CallError, target: str, method: str) -> str:
@@ -70,4 +78,4 @@ def told(error: CallError, target: str, method: str) -> str:
             lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
         else:
             lines.append(f"  {to_json(detail).decode()}")
-    return "\n".join(lines)
+    return "\n".join(line.replace("\n", "\\n") for line in lines)

@@ -86,6 +86,12 @@ gRPC's own server takes it for an attack, and ended a quiet stream after 133 s.
 """
 
 
+RECORD_CHARS: Final = 32 * 1024
+"""Characters of one record in the log of ``serve``, and of its traceback; of longer ones the middle is left out.
+
+An error's text can be all that its caller sent.
+"""
+
 LISTENING_AGAIN_SECONDS: Final = 5.0
 """How long a server that a caller has broken tries to get its port back. gRPC lets go of it within milliseconds."""
 
