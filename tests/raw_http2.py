@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterable
+from functools import partial
 from typing import Self
 
 from h2.config import H2Configuration
@@ -30,6 +31,7 @@ class RawHttp2:
                 validate_inbound_headers=False,
             )
         )
+        self.http.encoder.encode = partial(self.http.encoder.encode, huffman=False)  # which takes its time in Python
         self.http.initiate_connection()
         self.flush()
 
