@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -9,11 +10,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, to_json
+from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
-from ephaptic_grpc.errors import ExposeError
-from ephaptic_grpc.values import parameters_schema, split_definitions, with_definitions
+from ephaptic_grpc.errors import BadArgumentsError, ExposeError
+from ephaptic_grpc.values import may_have_nan, parameters_schema, split_definitions, with_definitions
 from ephaptic_grpc.violations import bad_arguments
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -52,6 +53,10 @@ class Arguments:
             raise ExposeError(
                 f"Pydantic can't make a check of its parameters: {str(error).splitlines()[-1].strip()}"
             ) from error
+        definitions, arguments = split_definitions(self.schema)
+        taken = [argument["schema"] for argument in arguments["arguments_schema"]]
+        taken += [arguments[rest] for rest in ("var_args_schema", "var_kwargs_schema") if rest in arguments]
+        self._may_have_nan = any(may_have_nan(with_definitions(schema, definitions)) for schema in taken)
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
         # So many positions are all that a call needs; more than there are where it needs named ones as well.
@@ -89,11 +94,22 @@ class Arguments:
         Raises:
             ServiceError: INVALID_ARGUMENT with what doesn't fit.
         """
+        if self._may_have_nan and (b"NaN" in json or b"Infinity" in json):
+            self._refuse_nan(json)
         try:
             args, kwargs = self._validate.validate_json(json or b"[]")
         except ValidationError as error:
             raise bad_arguments(error, json, self._positions, self._rest) from None
         return args, kwargs
+
+    def _refuse_nan(self, json: bytes) -> None:
+        """Raise ServiceError where there is a NaN or an Infinity. They are no JSON, and Pydantic reads them."""
+        try:
+            from_json(json, allow_inf_nan=False)
+        except ValueError as error:
+            with suppress(ValueError):
+                from_json(json)
+                raise BadArgumentsError(f"bad arguments: there is no NaN and no Infinity in JSON ({error})") from None
 
     def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """The JSON of a call with these arguments.

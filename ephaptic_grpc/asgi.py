@@ -20,7 +20,7 @@ from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
 from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
-from ephaptic_grpc.limits import PENDING_CALLS, Limits
+from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ephaptic_grpc")
 
 _STOPPING: Final = Status(grpc.StatusCode.UNAVAILABLE, "the server is stopping", ())
-_TOO_MANY: Final = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at the same time", ())
 _NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
 
 _FACES: Final[dict[bytes, Face]] = {
@@ -93,7 +92,7 @@ class WebApp:
         self._origins: Final = frozenset(origin.encode() for origin in origins)
         self._limits: Final = limits
         self._threads: Final = Threads(limits.threads)
-        self._calls: Final[Calls[Exchange]] = Calls()
+        self._calls: Final[Calls[Exchange]] = Calls(limits.calls)
         self._stopping = False
         self._endpoints: Final = {
             procedure.path: Endpoint(procedure, self._threads, self._calls, limits)
@@ -171,8 +170,6 @@ class WebApp:
             await _answer(answer, send)
         elif self._stopping:
             await _answer(face.failed(_STOPPING), send)
-        elif len(self._calls) >= PENDING_CALLS:
-            await _answer(face.failed(_TOO_MANY), send)
         else:
             await Exchange(endpoint, face, scope, receive, send).run(timeout)
 

@@ -22,6 +22,7 @@ from ephaptic_grpc.remote import (
     Options,
     asked,
     batched,
+    channel_options,
     named,
     remote_of,
     wants_heartbeats,
@@ -41,6 +42,7 @@ def connect(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> C: ...
 @overload
 def connect(
@@ -50,6 +52,7 @@ def connect(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "Client": ...
 
 
@@ -60,6 +63,7 @@ def connect(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "DeclaredClient":
     """A client of a service.
 
@@ -73,14 +77,19 @@ def connect(
         timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
         metadata: goes with each call.
         credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
+        reply_bytes: bytes of JSON that one reply, or one item of a stream, has at most; a larger one is
+            RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` allows its functions.
 
     Raises:
-        TypeError, ValueError: ``service`` is none of these; or no header can carry the metadata.
+        TypeError, ValueError: ``service`` is none of these; no header can carry the metadata; or ``reply_bytes`` is no
+            number of bytes.
     """
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    return (generated or Client)(_Connection(target, credentials), remote, options)
+    return (generated or Client)(
+        _Connection(target, credentials, channel_options(remote, reply_bytes)), remote, options
+    )
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -294,8 +303,11 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(
+        self, target: str, credentials: grpc.ChannelCredentials | None, options: tuple[tuple[str, int], ...]
+    ) -> None:
         self._target: Final = target
+        self._options: Final = options
         self._credentials: Final = credentials
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -331,9 +343,9 @@ class _Connection:
         if self._channel is not None:
             raise RuntimeError("the client belongs to another event loop: connect once for each loop")
         if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._target)
+            self._channel = grpc.aio.insecure_channel(self._target, self._options)
         else:
-            self._channel = grpc.aio.secure_channel(self._target, self._credentials)
+            self._channel = grpc.aio.secure_channel(self._target, self._credentials, self._options)
         self._loop = loop
         return self._channel
 

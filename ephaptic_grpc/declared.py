@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from ephaptic_grpc.arguments import Arguments
+from ephaptic_grpc.limits import JSON_BYTES
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import resolved_signature
@@ -68,6 +69,7 @@ class Declaration:
 class _Declarations:
     owner: type[BaseClient]
     declarations: Mapping[str, Declaration]
+    reply_bytes: int = JSON_BYTES
 
     def method(self, name: str) -> Method:
         declaration = self.declarations.get(name)

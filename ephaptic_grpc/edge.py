@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
+import grpc
+
 from ephaptic_grpc.call import Call
 from ephaptic_grpc.contract import fingerprint
 from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, log_error, status_of
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
+
+LATE: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed", ())
+"""Told to a caller whose call took too long."""
 
 
 class InFlight(Protocol):
@@ -23,15 +28,27 @@ T = TypeVar("T", bound=InFlight)
 
 
 class Calls(Generic[T]):
-    """The calls in flight, counted until their functions have really ended."""
+    """The calls in flight, counted until their functions have really ended.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many there are at the same time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
         self._calls: set[T] = set()
         self._idle = asyncio.Event()
-        self.add: Final = self._calls.add
 
-    def __len__(self) -> int:
-        return len(self._calls)
+    def enter(self, call: T) -> None:
+        """Count a call.
+
+        Raises:
+            ServiceError: RESOURCE_EXHAUSTED, there are too many.
+        """
+        if len(self._calls) >= self._most:
+            text = f"the server has {self._most} calls at the same time, and takes no more"
+            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        self._calls.add(call)
 
     def __iter__(self) -> Iterator[T]:
         return iter(tuple(self._calls))

@@ -5,6 +5,7 @@
     Exception
       ServiceError          raised by a function: its code, message and details are sent to the caller
         BadArgumentsError   raised in place of calling a function
+        TooLargeError       raised in place of sending what it gave
         CallError           raised by a client: what came back instead of a value
 
 Nothing else that a function raises is told to the caller: it is logged under an id, and the caller gets the id.
@@ -99,6 +100,18 @@ class BadArgumentsError(ServiceError):
         return BadArgumentsError(self.message, [*self.details, changed])
 
 
+class TooLargeError(ServiceError):
+    """RESOURCE_EXHAUSTED: what a function gave is too large to be sent. It is logged as well.
+
+    Args:
+        size: bytes of JSON that it has.
+        most: bytes that it may have.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, f"the reply has {size} bytes of JSON, and may have {most}")
+
+
 class CallError(ServiceError):
     """A call that failed, as its client sees it.
 
@@ -171,6 +184,8 @@ def _meant_status(error: BaseException, path: str) -> Status | None:
     if not isinstance(meant.code, grpc.StatusCode) or meant.code.value[0] == 0:
         raise TypeError(f"the code of a ServiceError can't be {meant.code!r}")
     message = _cut(meant.message, STATUS_MESSAGE_BYTES)
+    if isinstance(meant, TooLargeError):
+        logger.error("%s failed: %s", path, message)
     return Status(meant.code, message, _pack_details(meant, message, path))
 
 

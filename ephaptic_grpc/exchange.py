@@ -13,7 +13,7 @@ import grpc
 
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call, leave_call
-from ephaptic_grpc.edge import Calls, failure
+from ephaptic_grpc.edge import LATE, Calls, failure
 from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.faces import Answer, Face
 from ephaptic_grpc.grpc_web import metadata, timeout_seconds
@@ -28,7 +28,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 """What ASGI calls so."""
 
-_LATE: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed", ())
 _KIND: Final = (KIND_STREAM[0].encode(), KIND_STREAM[1].encode())
 _CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "the call was cancelled", ())
 
@@ -43,9 +42,9 @@ class Endpoint:
     def __init__(self, procedure: Procedure, threads: Threads, calls: "Calls[Exchange]", limits: Limits) -> None:
         self.procedure: Final = procedure
         self.calls: Final = calls
-        self.request_bytes: Final = limits.request_bytes
-        self.unary: Final = None if procedure.streams else invoke.unary(procedure, threads)
-        self.stream: Final = invoke.stream(procedure, threads)
+        self.limits: Final = limits.of(procedure.limits)
+        self.unary: Final = None if procedure.streams else invoke.unary(procedure, threads, self.limits)
+        self.stream: Final = invoke.stream(procedure, threads, self.limits)
 
 
 class Exchange:
@@ -107,15 +106,18 @@ class Exchange:
         self._task = asyncio.current_task()
         call = Call(self.procedure, self)
         entered = enter_call(call)
-        self._endpoint.calls.add(self)
         timer = None
         answer: Answer | bytes | None
         try:
             try:
-                if timeout is not None:
-                    seconds = timeout_seconds(timeout)
+                self._endpoint.calls.enter(self)
+                asked = None if timeout is None else timeout_seconds(timeout)
+                seconds = self._endpoint.limits.deadline(asked)
+                if seconds is None:
+                    seconds = asked
+                if seconds is not None:
                     self._deadline = self._loop.time() + seconds
-                    timer = self._loop.call_later(seconds, self.interrupt, _LATE)
+                    timer = self._loop.call_later(seconds, self.interrupt, LATE)
                 answer = await self._result()
             except BaseException as error:
                 answer = await self._failed(error, call)
@@ -146,7 +148,7 @@ class Exchange:
         asked = self.invocation_metadata()
         if KIND_ASKED in asked:
             await self._begin(_KIND)
-        await endpoint.stream(json, self._write, face.delivery(asked))
+        await endpoint.stream(json, self._write, self.interrupt, face.delivery(asked))
         return face.end
 
     def interrupt(self, status: Status | None) -> None:
@@ -179,7 +181,7 @@ class Exchange:
         return self._face.broken(status) if self._began else self._face.failed(status)
 
     async def _read(self) -> bytes:
-        reading = self._face.request(self._endpoint.request_bytes)
+        reading = self._face.request(self._endpoint.limits.request_bytes)
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":

@@ -24,8 +24,8 @@ from ephaptic_grpc.grpc_web import (
     status_headers,
     trailers,
 )
-from ephaptic_grpc.limits import EVENT_HEARTBEAT_SECONDS
-from ephaptic_grpc.payload import Delivery, arguments, pack
+from ephaptic_grpc.limits import ENVELOPE_BYTES, EVENT_HEARTBEAT_SECONDS
+from ephaptic_grpc.payload import Delivery, arguments, pack, request_too_large
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
 Headers = list[tuple[bytes, bytes]]
@@ -97,7 +97,7 @@ class Face(Protocol):
     def end(self) -> bytes: ...
 
     def request(self, most: int) -> Request:
-        """What reads a body, whose message has so many bytes at most."""
+        """What reads a body, whose arguments have so many bytes of JSON at most."""
         ...
 
     def delivery(self, metadata: Metadata) -> Delivery:
@@ -215,14 +215,15 @@ class _Message:
     """Reads a gRPC-Web request: one frame with one message."""
 
     def __init__(self, most: int, *, text: bool) -> None:
-        self._frames = Frames(most, text=text)
+        self._most = most
+        self._frames = Frames(most + ENVELOPE_BYTES, text=text)
         self._found: list[Frame] = []
 
     def feed(self, data: bytes) -> None:
         try:
             self._found += self._frames.feed(data)
-        except FrameTooLargeError as error:
-            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
+        except FrameTooLargeError:
+            raise request_too_large(self._most) from None
         except MalformedFrameError as error:
             raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         if len(self._found) > 1:
@@ -236,7 +237,7 @@ class _Message:
             raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not read here")
         if flag != MESSAGE:
             raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is a message, not a frame of another kind")
-        return arguments(message)
+        return arguments(message, self._most)
 
 
 class _Body:
@@ -249,8 +250,7 @@ class _Body:
     def feed(self, data: bytes) -> None:
         self._data += data
         if len(self._data) > self._most:
-            text = f"a body has at most {self._most} bytes here"
-            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            raise request_too_large(self._most)
 
     def arguments(self) -> bytes:
         return bytes(self._data)

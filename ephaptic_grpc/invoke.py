@@ -8,8 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from ephaptic_grpc.errors import TooLargeError
+from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.payload import PLAIN, Delivery
-from ephaptic_grpc.pipe import Pipe, Write, produce, produce_in_thread
+from ephaptic_grpc.pipe import Interrupt, Patience, Pipe, Write, produce, produce_in_thread
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.threads import Threads
 
@@ -20,47 +22,59 @@ Unary = Callable[[bytes], Awaitable[bytes]]
 class Stream(Protocol):
     """The JSON of the arguments to as many writes as the generator has items, or fewer that carry several each."""
 
-    def __call__(self, json: bytes, write: Write, delivery: Delivery = ...) -> Awaitable[None]: ...
+    def __call__(
+        self, json: bytes, write: Write, interrupt: Interrupt, delivery: Delivery = ...
+    ) -> Awaitable[None]: ...
 
 
-def unary(procedure: Procedure, threads: Threads) -> Unary:
+def unary(procedure: Procedure, threads: Threads, limits: Limits) -> Unary:
     """What runs a procedure that gives one value."""
     function, load, dump = procedure.function, procedure.arguments.load, procedure.value.dump
+    most = limits.reply_bytes
 
     async def on_loop(json: bytes) -> bytes:
         args, kwargs = load(json)
-        return dump(await function(*args, **kwargs))
+        value = dump(await function(*args, **kwargs))
+        if len(value) > most:
+            raise TooLargeError(len(value), most)
+        return value
 
     async def in_thread(json: bytes) -> bytes:
         args, kwargs = load(json)
-        return await threads.run(lambda: dump(function(*args, **kwargs)))
+        value = await threads.run(lambda: dump(function(*args, **kwargs)))
+        if len(value) > most:
+            raise TooLargeError(len(value), most)
+        return value
 
     return in_thread if procedure.threaded else on_loop
 
 
-def stream(procedure: Procedure, threads: Threads) -> Stream:
+def stream(procedure: Procedure, threads: Threads, limits: Limits) -> Stream:
     """What runs a procedure that gives a stream. However it ends, the generator has been closed when it returns."""
     function, load, dump = procedure.function, procedure.arguments.load, procedure.value.dump
+    most, patience = limits.reply_bytes, Patience.of(limits)
 
-    async def on_loop(json: bytes, write: Write, delivery: Delivery = PLAIN) -> None:
+    async def on_loop(json: bytes, write: Write, interrupt: Interrupt, delivery: Delivery = PLAIN) -> None:
         args, kwargs = load(json)
-        await _forward(lambda pipe: produce(lambda: function(*args, **kwargs), dump, pipe, threads), write, delivery)
+        pipe = Pipe(asyncio.get_running_loop(), most, delivery)
+        stop = produce(lambda: function(*args, **kwargs), dump, pipe, threads)
+        await _forward(pipe, write, stop, patience, interrupt)
 
-    async def in_thread(json: bytes, write: Write, delivery: Delivery = PLAIN) -> None:
+    async def in_thread(json: bytes, write: Write, interrupt: Interrupt, delivery: Delivery = PLAIN) -> None:
         args, kwargs = load(json)
-        await _forward(
-            lambda pipe: produce_in_thread(threads, lambda: function(*args, **kwargs), dump, pipe), write, delivery
-        )
+        pipe = Pipe(asyncio.get_running_loop(), most, delivery)
+        stop = produce_in_thread(threads, lambda: function(*args, **kwargs), dump, pipe)
+        await _forward(pipe, write, stop, patience, interrupt)
 
     return in_thread if procedure.threaded else on_loop
 
 
-async def _forward(start: Callable[[Pipe], Callable[[], object]], write: Write, delivery: Delivery) -> None:
+async def _forward(
+    pipe: Pipe, write: Write, stop: Callable[[], object], patience: Patience, interrupt: Interrupt
+) -> None:
     """Write what a producer puts into a pipe, until it ends or this task is cancelled."""
-    pipe = Pipe(asyncio.get_running_loop(), delivery)
-    stop = start(pipe)
     try:
-        await pipe.forward(write)
+        await pipe.forward(write, patience, interrupt)
     except BaseException:
         if not pipe.ended:
             pipe.closed = True

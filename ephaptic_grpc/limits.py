@@ -1,7 +1,7 @@
 """Every figure that bounds something. What enforces a bound imports it from here."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Final, Self
 
 STATUS_MESSAGE_BYTES: Final = 1024
 """UTF-8 bytes of a status message; a longer one is cut.
@@ -79,6 +79,14 @@ PENDING_CALLS: Final = 20_000
 gRPC's own limit, 1,000, lost 1,800 of 5,000 streams that were opened at once, each with a bare CANCELLED.
 """
 
+STREAMS_PER_CONNECTION: Final = 6_000
+"""Calls that one connection has open; its client keeps those beyond until others have ended.
+
+It is what bounds a client that opens and resets calls as fast as it can ("rapid reset"): 20,000 of them held others up
+for 1.7 s and took 200 MB without it, 0.3 s and 60 MB with it. 1,000 would be 0.01 s and 12 MB, and too few for a client
+with 5,000 open streams.
+"""
+
 PING_SECONDS: Final = 30.0
 """How often a proxy asks the server whether it is still there; the server allows three times as many.
 
@@ -95,26 +103,98 @@ An error's text can be all that its caller sent.
 LISTENING_AGAIN_SECONDS: Final = 5.0
 """How long a server that a caller has broken tries to get its port back. gRPC lets go of it within milliseconds."""
 
+JSON_BYTES: Final = 4 * 1024 * 1024
+"""The JSON of a request, a value or an item, at most, unless a server, a function or a client says otherwise.
+
+It is gRPC's own default for a message, and what clients in other languages take. To read as much holds the event loop
+for 125 ms.
+"""
+
+ENVELOPE_BYTES: Final = 64
+"""What a message may have besides its JSON: the field's tag and size are 6 bytes, a content type is 18."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionLimits:
+    """What one function allows; None is what its server's ``Limits`` say.
+
+    Attributes:
+        request_bytes, reply_bytes, first_item_timeout, idle_timeout: as of ``Limits``.
+    """
+
+    request_bytes: int | None = None
+    reply_bytes: int | None = None
+    first_item_timeout: float | None = None
+    idle_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole(self, "request_bytes", "reply_bytes")
+        _check_seconds(self, "first_item_timeout", "idle_timeout")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a server allows.
 
+    What has no bound by default is time: a stream can be open for days, and only its author knows what is too long.
+
     Attributes:
-        request_bytes: the largest request message, in bytes; a larger one is RESOURCE_EXHAUSTED. gRPC's own
-            default is the same 4 MiB.
+        request_bytes: bytes of JSON that the arguments of a call have at most; with more it is RESOURCE_EXHAUSTED.
+        reply_bytes: the same for a value, or one item of a stream. It is logged, too.
+        calls: how many calls are served at the same time, open streams included; one more is RESOURCE_EXHAUSTED at
+            once. An open stream takes about 26 KiB, so that the default has room in 1 GiB.
         threads: how many synchronous functions and generators run at the same time; the next one waits for its turn,
             at most until its deadline. A stream from a synchronous generator holds one thread while it is open.
+        default_timeout: seconds that a call has whose caller sets no deadline; then it is DEADLINE_EXCEEDED.
+        max_timeout: seconds that a call has at most, whatever its caller wants.
+        first_item_timeout: seconds from the start of a stream to its first item; then it is DEADLINE_EXCEEDED.
+        idle_timeout: seconds that a generator takes for one more item, or to end. A slow reader uses none of them.
         cleanup: seconds that the server waits, after the grace, for cancelled functions to finish.
     """
 
-    request_bytes: int = 4 * 1024 * 1024
+    request_bytes: int = JSON_BYTES
+    reply_bytes: int = JSON_BYTES
+    calls: int = 20_000
     threads: int = 100
+    default_timeout: float | None = None
+    max_timeout: float | None = None
+    first_item_timeout: float | None = None
+    idle_timeout: float | None = None
     cleanup: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("request_bytes", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Limits.{name} must be at least 1, not {getattr(self, name)}")
+        _check_whole(self, "request_bytes", "reply_bytes", "calls", "threads")
+        _check_seconds(self, "default_timeout", "max_timeout", "first_item_timeout", "idle_timeout")
         if self.cleanup < 0:
             raise ValueError(f"Limits.cleanup must not be negative, not {self.cleanup}")
+
+    def of(self, function: FunctionLimits) -> Self:
+        """What the server allows a function."""
+        own = {field.name: getattr(function, field.name) for field in fields(function)}
+        return replace(self, **{name: value for name, value in own.items() if value is not None})
+
+    @property
+    def bounds_time(self) -> bool:
+        """Whether calls can have a deadline that their callers didn't set."""
+        return self.default_timeout is not None or self.max_timeout is not None
+
+    def deadline(self, remaining: float | None) -> float | None:
+        """Seconds to the deadline that the server sets a call; None where that of its caller, if any, comes first."""
+        if remaining is not None:
+            return self.max_timeout if self.max_timeout is not None and self.max_timeout < remaining else None
+        given = [seconds for seconds in (self.default_timeout, self.max_timeout) if seconds is not None]
+        return min(given, default=None)
+
+
+def _check_whole(limits: FunctionLimits | Limits, *names: str) -> None:
+    for name in names:
+        value = getattr(limits, name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
+
+
+def _check_seconds(limits: FunctionLimits | Limits, *names: str) -> None:
+    for name in names:
+        value = getattr(limits, name)
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")

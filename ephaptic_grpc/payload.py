@@ -143,16 +143,24 @@ def unpack(message: bytes) -> bytes:
     return payload.json
 
 
-def arguments(message: bytes) -> bytes:
-    """The JSON of the arguments in a request.
+def arguments(message: bytes, most: int) -> bytes:
+    """The JSON of the arguments in a request, which has ``most`` bytes at most.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT, the message is none.
+        ServiceError: INVALID_ARGUMENT, the message is none; RESOURCE_EXHAUSTED, it has more.
     """
     try:
-        return unpack(message)
+        json = unpack(message)
     except MalformedPayloadError as error:
         raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+    if len(json) > most:
+        raise request_too_large(most)
+    return json
+
+
+def request_too_large(most: int) -> ServiceError:
+    """What a caller is told whose arguments have more bytes of JSON than a function takes."""
+    return ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"the arguments have more than {most} bytes of JSON")
 
 
 def unpack_items(message: bytes) -> list[bytes]:

@@ -14,10 +14,12 @@ from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
-from ephaptic_grpc.errors import ServiceError, log_error
-from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS
+import grpc
+
+from ephaptic_grpc.errors import ServiceError, Status, TooLargeError, log_error
+from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS, Limits
 from ephaptic_grpc.payload import PLAIN, Delivery
 from ephaptic_grpc.threads import Threads, post
 
@@ -29,9 +31,35 @@ Write = Callable[..., Awaitable[object]]
 next. Empty JSON is no item: it only breaks the silence.
 """
 
+Interrupt = Callable[[Status], object]
+"""Ends a call with a status: cancels the task that writes, and tells the caller without waiting for the generator."""
+
+
+class Patience(NamedTuple):
+    """How long a writer waits for its producer, in seconds (None: for ever), and what a caller is told then."""
+
+    first_item: float | None
+    no_first_item: Status
+    idle: float | None
+    no_item: Status
+
+    @classmethod
+    def of(cls, limits: Limits) -> Self:
+        first_item, idle = limits.first_item_timeout, limits.idle_timeout
+        return cls(first_item, _late(f"no item came within {first_item} s"), idle, _late(f"no item came for {idle} s"))
+
+
+def _late(text: str) -> Status:
+    return Status(grpc.StatusCode.DEADLINE_EXCEEDED, text, ())
+
 
 class Pipe:
     """The items of one stream between their producer, in the loop or in a thread, and the one task that writes them.
+
+    Args:
+        loop: of the task that writes.
+        largest: bytes of JSON that an item has at most.
+        delivery: how the caller wants the items.
 
     Attributes:
         closed: nobody reads any more; set by the writer.
@@ -44,6 +72,7 @@ class Pipe:
         "_bytes",
         "_delivery",
         "_items",
+        "_largest",
         "_loop",
         "_make_room",
         "_most",
@@ -55,8 +84,9 @@ class Pipe:
         "error",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, delivery: Delivery = PLAIN) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, largest: int, delivery: Delivery = PLAIN) -> None:
         self._loop: Final = loop
+        self._largest: Final = largest
         self._delivery: Final = delivery
         # The producer can be in a thread: `_ahead` and `_told` are its own, `_waiting` is the writer's. Of the others,
         # all that may happen is that it waits for the writer earlier than it has to.
@@ -76,7 +106,12 @@ class Pipe:
         """Hand an item to the writer; False where the producer has to wait now until it is taken (``when_taken``).
 
         In the loop's thread. From another it is ``put_from_thread``.
+
+        Raises:
+            TooLargeError: it is too large to be sent.
         """
+        if len(json) > self._largest:
+            raise TooLargeError(len(json), self._largest)
         self._items.append(json)
         self._bytes += len(json)
         if self._waiting is not None:
@@ -87,8 +122,11 @@ class Pipe:
         """The same, from the one thread that produces.
 
         Raises:
+            TooLargeError: it is too large to be sent.
             RuntimeError: the loop is gone, and with it who waits.
         """
+        if len(json) > self._largest:
+            raise TooLargeError(len(json), self._largest)
         self._items.append(json)
         self._bytes += len(json)
         waiting = self._waiting
@@ -117,23 +155,34 @@ class Pipe:
         self.ended = True
         self._wake()
 
-    async def forward(self, write: Write) -> None:
-        """Write every item, in order, until the producer has ended."""
-        items, heartbeat = self._items, self._delivery.heartbeat
+    async def forward(self, write: Write, patience: Patience, interrupt: Interrupt) -> None:
+        """Write every item, in order, until the producer has ended, or is interrupted for taking too long."""
+        items, heartbeat, loop = self._items, self._delivery.heartbeat, self._loop
         take = self._take_many if self._delivery.batches else self._take_one
+        seconds, status = patience.first_item, patience.no_first_item
+        until = 0.0 if seconds is None else loop.time() + seconds
         while True:
             if items:
                 await write(*take())
+                seconds, status, until = patience.idle, patience.no_item, 0.0
             elif self.ended:
                 return
             else:
                 waiting = self._expect()
                 if items:
                     continue  # put by a thread just now, which didn't see that it is waited for
-                if heartbeat is None:
-                    await waiting
-                elif not (await asyncio.wait((waiting,), timeout=heartbeat))[0]:
-                    await write(b"")
+                timer = None
+                if seconds is not None:
+                    until = until or loop.time() + seconds
+                    timer = loop.call_at(until, interrupt, status)
+                try:
+                    if heartbeat is None:
+                        await waiting
+                    elif not (await asyncio.wait((waiting,), timeout=heartbeat))[0]:
+                        await write(b"")
+                finally:
+                    if timer is not None:
+                        timer.cancel()
 
     async def wait_for_end(self) -> None:
         while not self.ended:

@@ -13,6 +13,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from ephaptic_grpc.arguments import Arguments
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.limits import FunctionLimits
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.values import Value
 
@@ -36,6 +37,7 @@ class Procedure:
         value_type: the declared type of its value, or of each item of its stream; ``Any`` where none is declared.
         arguments: what it takes.
         value: what it gives.
+        limits: what it allows in place of what its server does.
     """
 
     service: str
@@ -49,10 +51,16 @@ class Procedure:
     value_type: Any
     arguments: Arguments
     value: Value
+    limits: FunctionLimits
 
 
 def inspect_function(
-    function: Callable[..., Any], service: str, name: str, response_model: object, namespace: Mapping[str, Any]
+    function: Callable[..., Any],
+    service: str,
+    name: str,
+    response_model: object,
+    namespace: Mapping[str, Any],
+    limits: FunctionLimits,
 ) -> Procedure:
     """The procedure that a function becomes.
 
@@ -62,6 +70,7 @@ def inspect_function(
         name: what it is called there.
         response_model: the type of its value or item, in place of what is annotated; None keeps that.
         namespace: names, besides those of the function's module, that its annotations may use.
+        limits: what it allows in place of what its server does.
 
     Raises:
         ExposeError: it can't be exposed.
@@ -75,6 +84,8 @@ def inspect_function(
     on_loop = origin in _ASYNC_ITERATORS or any(
         inspect.iscoroutinefunction(layer) or inspect.isasyncgenfunction(layer) for layer in layers
     )
+    if not streams and (limits.first_item_timeout or limits.idle_timeout):
+        raise ExposeError("first_item_timeout and idle_timeout are for streams, and it gives one value")
     value_type = response_model if response_model is not None else _value_type(returned, origin, streams=streams)
     return Procedure(
         service=service,
@@ -88,6 +99,7 @@ def inspect_function(
         value_type=value_type,
         arguments=Arguments(signature),
         value=_value(value_type, "item" if streams else "value"),
+        limits=limits,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
 from ephaptic_grpc.payload import (
     BATCH_ASKED,
@@ -162,6 +163,11 @@ class Method:
 class Functions(Protocol):
     """The functions of a service."""
 
+    @property
+    def reply_bytes(self) -> int:
+        """Bytes of JSON of their largest reply, as far as that is known."""
+        ...
+
     def method(self, name: str) -> Method:
         """The function of this name.
 
@@ -202,6 +208,10 @@ def remote_of(service: object) -> Remote:
 class _Declared:
     service: Service
 
+    @property
+    def reply_bytes(self) -> int:
+        return self.service.reply_bytes
+
     def names(self) -> list[str]:
         return list(self.service.procedures)
 
@@ -218,6 +228,7 @@ class _Declared:
 @dataclass(frozen=True, slots=True)
 class _Named:
     service: str
+    reply_bytes: int = JSON_BYTES
 
     def names(self) -> list[str]:
         return []
@@ -231,6 +242,21 @@ class _Named:
 
     def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
         raise TypeError("bind needs to know the types: connect with the Service instead of its name")
+
+
+def channel_options(remote: Functions, reply_bytes: int | None) -> tuple[tuple[str, int], ...]:
+    """The options of a client's channel.
+
+    Args:
+        remote: what is called.
+        reply_bytes: as of ``connect``.
+
+    Raises:
+        ValueError: ``reply_bytes`` is no number of bytes.
+    """
+    if reply_bytes is not None and (type(reply_bytes) is not int or reply_bytes < 1):
+        raise ValueError(f"reply_bytes must be a whole number, at least 1, not {reply_bytes!r}")
+    return (("grpc.max_receive_message_length", (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES),)
 
 
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:

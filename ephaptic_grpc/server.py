@@ -10,32 +10,23 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Never, Self
+from typing import Final, Self
 
 import grpc
 
-from ephaptic_grpc import invoke
-from ephaptic_grpc.call import Call, enter_call
-from ephaptic_grpc.edge import Calls, failure, served
+from ephaptic_grpc.edge import Calls, served
+from ephaptic_grpc.handlers import Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import PENDING_CALLS, PING_SECONDS, Limits
+from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, PING_SECONDS, STREAMS_PER_CONNECTION, Limits
 from ephaptic_grpc.listener import Listener
-from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
-from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
 
 logger = logging.getLogger("ephaptic_grpc")
-
-_CANCELLING_SECONDS: Final = 0.1
-"""How long a write that failed waits for the cancellation that follows, at most."""
-
-if TYPE_CHECKING:
-    _Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class Server:
@@ -74,12 +65,21 @@ class Server:
         self._credentials = credentials
         self._limits = limits
         self._threads = Threads(limits.threads)
-        self._calls: Calls[Call] = Calls()
+        self._calls: Calls[Rpc] = Calls(limits.calls)
         self._paths = {
-            procedure.path: _method_handler(procedure, self._threads, self._calls)
+            procedure.path: method_handler(procedure, self._threads, self._calls, limits)
             for service in self.services
             for procedure in service.procedures.values()
         }
+        # gRPC has one bound for all; handlers have those of their functions.
+        self._request_bytes: Final = max(
+            (
+                limits.of(procedure.limits).request_bytes
+                for service in self.services
+                for procedure in service.procedures.values()
+            ),
+            default=limits.request_bytes,
+        )
         self._server: Listener | None = None
         self._started = False
         self._health = Health()
@@ -113,14 +113,15 @@ class Server:
         server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # else two servers share a port without a word
-                ("grpc.max_receive_message_length", self._limits.request_bytes),
+                ("grpc.max_receive_message_length", self._request_bytes + ENVELOPE_BYTES),
                 ("grpc.server.max_pending_requests", PENDING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+                ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
                 ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1000 / 3)),
                 ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
-        server.add_generic_rpc_handlers((_Paths(self._paths), self._health.handler()))
+        server.add_generic_rpc_handlers((Paths(self._paths), self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
         if self._credentials is None:
@@ -185,87 +186,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-class _Paths(grpc.GenericRpcHandler):
-    """One look-up by the exact path. grpc.aio slows down with each handler that is registered instead."""
-
-    def __init__(self, paths: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
-        self._paths: Final = paths
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        return self._paths.get(handler_call_details.method)
-
-
-def _method_handler(procedure: Procedure, threads: Threads, calls: Calls[Call]) -> grpc.RpcMethodHandler[Any, Any]:
-    # No (de)serialisers: what they raise, grpc.aio would tell the caller.
-    if procedure.streams:
-        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls))
-    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls))
-
-
-def _unary_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Call]
-) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-    run = invoke.unary(procedure, threads)
-
-    async def handle(message: bytes, context: _Context) -> bytes:
-        call = Call(procedure, context)
-        calls.add(call)
-        enter_call(call)
-        try:
-            return pack(await run(arguments(message)))
-        except BaseException as error:
-            await _abort(error, call, context)
-        finally:
-            calls.discard(call)
-
-    return handle
-
-
-def _stream_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Call]
-) -> Callable[[bytes, _Context], Awaitable[None]]:
-    run = invoke.stream(procedure, threads)
-
-    async def handle(message: bytes, context: _Context) -> None:
-        call = Call(procedure, context)
-        calls.add(call)
-        enter_call(call)
-        write = context.write
-
-        async def send(*items: bytes) -> None:
-            message = pack(*items)
-            try:
-                await write(message)
-            except grpc.aio.BaseError:
-                # The call is over. grpc.aio is about to cancel this task, which is how a stream learns of it.
-                await asyncio.sleep(_CANCELLING_SECONDS)
-                raise
-
-        try:
-            metadata = context.invocation_metadata() or ()
-            if KIND_ASKED in metadata:
-                await context.send_initial_metadata((KIND_STREAM,))
-            await run(arguments(message), send, Delivery.asked(metadata))
-        except BaseException as error:
-            await _abort(error, call, context)
-        finally:
-            calls.discard(call)
-
-    return handle
-
-
-async def _abort(error: BaseException, call: Call, context: _Context) -> Never:
-    """End a call with the status that an exception means; always raises."""
-    task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        # The call was cancelled, and nobody is there to be told. Or the function cancelled its own task: somebody is.
-        with suppress(grpc.aio.BaseError):
-            await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
-        raise error
-    status = failure(error, call)
-    await context.abort(status.code, status.message, status.trailing_metadata)
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, overload
 
 from ephaptic_grpc.binary import warn_of_text
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.limits import JSON_BYTES, FunctionLimits
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name
 from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, is_defined_in, own_name
 
@@ -21,6 +22,7 @@ class _Exposed:
 
     function: Callable[..., Any]
     response_model: object
+    limits: FunctionLimits
     frame: types.FrameType
 
 
@@ -48,10 +50,29 @@ class Service:
     @overload
     def expose(self, function: F, /) -> F: ...
     @overload
-    def expose(self, /, *, name: str | None = None, response_model: object = None) -> Callable[[F], F]: ...
+    def expose(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        response_model: object = None,
+        request_bytes: int | None = None,
+        reply_bytes: int | None = None,
+        first_item_timeout: float | None = None,
+        idle_timeout: float | None = None,
+    ) -> Callable[[F], F]: ...
 
     def expose(
-        self, function: F | None = None, /, *, name: str | None = None, response_model: object = None
+        self,
+        function: F | None = None,
+        /,
+        *,
+        name: str | None = None,
+        response_model: object = None,
+        request_bytes: int | None = None,
+        reply_bytes: int | None = None,
+        first_item_timeout: float | None = None,
+        idle_timeout: float | None = None,
     ) -> F | Callable[[F], F]:
         """Expose a function on this service: ``@service.expose`` or ``@service.expose(name=..., response_model=...)``.
 
@@ -62,28 +83,47 @@ class Service:
             function: a function, a bound method or a ``functools.partial``; synchronous or not.
             name: what clients call it, in place of its own name.
             response_model: the type of its value, or of each item, in place of what it is annotated with.
+            request_bytes: bytes of JSON that its arguments have at most. This and what follows stand in place of the
+                server's own ``Limits``.
+            reply_bytes: bytes of JSON that its value, or one item, has at most.
+            first_item_timeout: of a stream: seconds to its first item.
+            idle_timeout: of a stream: seconds that it takes for one more item, or to end.
 
         Raises:
+            ValueError: a limit that is none.
             ExposeError: it can't be exposed; the message says which function, which parameter, and what to do.
                 Where an annotation names something that is defined further down, its types are checked when
                 they are first needed: at the latest when a server starts.
         """
         # The caller's names may be needed for annotations: classes can be local to the function that exposes.
         frame = sys._getframe(1)
+        limits = FunctionLimits(
+            request_bytes=request_bytes,
+            reply_bytes=reply_bytes,
+            first_item_timeout=first_item_timeout,
+            idle_timeout=idle_timeout,
+        )
 
         def add(function: F) -> F:
-            self._expose(function, name, response_model, frame)
+            self._expose(function, name, response_model, limits, frame)
             return function
 
         if function is None:
             return add
-        self._expose(function, name, response_model, frame)  # at the same depth as in add: warnings count frames
+        self._expose(
+            function, name, response_model, limits, frame
+        )  # at the same depth as in add: warnings count frames
         return function
 
     @property
     def exposes_anything(self) -> bool:
         """Whether a function was exposed here."""
         return bool(self._procedures)
+
+    @property
+    def reply_bytes(self) -> int:
+        """Bytes of JSON of the largest reply that a function was given leave for; at least the usual limit."""
+        return max([JSON_BYTES, *(exposed.limits.reply_bytes or 0 for exposed in self._procedures.values())])
 
     @property
     def procedures(self) -> Mapping[str, Procedure]:
@@ -106,7 +146,12 @@ class Service:
         raise LookupError(f"{_shown(function)} is not exposed on {self.name}")
 
     def _expose(
-        self, function: Callable[..., Any], name: str | None, response_model: object, frame: types.FrameType
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        response_model: object,
+        limits: FunctionLimits,
+        frame: types.FrameType,
     ) -> None:
         try:
             check_function(function)
@@ -118,7 +163,7 @@ class Service:
         except (ExposeError, ValueError) as error:
             raise self._refusal(function, error) from None
         self._rpcs[rpc] = called
-        self._procedures[called] = _Exposed(function, response_model, frame)
+        self._procedures[called] = _Exposed(function, response_model, limits, frame)
         try:
             self._resolve(called, stacklevel=4)
         except ExposeError as error:
@@ -134,7 +179,7 @@ class Service:
         # Only where it was defined there itself: elsewhere the same name can be another class.
         namespace = frame.f_locals if is_defined_in(function, frame) else {}
         try:
-            procedure = inspect_function(function, self.name, name, exposed.response_model, namespace)
+            procedure = inspect_function(function, self.name, name, exposed.response_model, namespace, exposed.limits)
         except ExposeError as error:
             raise self._refusal(function, error) from error.__cause__
         except NameError as error:

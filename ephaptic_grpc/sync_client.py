@@ -19,6 +19,7 @@ from ephaptic_grpc.remote import (
     Pairs,
     asked,
     batched,
+    channel_options,
     named,
     remote_of,
     wants_heartbeats,
@@ -38,6 +39,7 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> C: ...
 @overload
 def connect_sync(
@@ -47,6 +49,7 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "SyncClient": ...
 
 
@@ -57,12 +60,17 @@ def connect_sync(
     timeout: float | None = None,
     metadata: Metadata = (),
     credentials: grpc.ChannelCredentials | None = None,
+    reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service)
-    channel = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
+    limits = channel_options(remote, reply_bytes)
+    if credentials is None:
+        channel = grpc.insecure_channel(target, limits)
+    else:
+        channel = grpc.secure_channel(target, credentials, limits)
     return (generated or SyncClient)(channel, remote, options)
 
 

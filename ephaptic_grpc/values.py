@@ -2,8 +2,10 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import isfinite
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
@@ -18,6 +20,43 @@ with warnings.catch_warnings():
 _SCALARS: Final = {"bool", "bytes", "date", "datetime", "float", "int", "none", "str", "time", "timedelta"}
 _PLAIN: Final = _SCALARS | {"dict", "list", "nullable"}
 """Schemas whose values, once validated, can't be anything else."""
+
+_WITHOUT_NAN: Final = (_SCALARS - {"float"}) | {
+    "computed-field",
+    "dataclass",
+    "dataclass-args",
+    "dataclass-field",
+    "decimal",
+    "default",
+    "definition-ref",
+    "definitions",
+    "dict",
+    "enum",
+    "frozenset",
+    "list",
+    "literal",
+    "model",
+    "model-field",
+    "model-fields",
+    "nullable",
+    "set",
+    "tagged-union",
+    "tuple",
+    "typed-dict",
+    "typed-dict-field",
+    "union",
+    "url",
+    "uuid",
+}
+"""Schemas of values that are no float, unless something in them is."""
+
+_OF_ANYTHING: Final = {
+    "dict": "values_schema",
+    "frozenset": "items_schema",
+    "list": "items_schema",
+    "set": "items_schema",
+}
+"""Schemas that take anything where a key is missing."""
 
 
 class Value:
@@ -41,8 +80,10 @@ class Value:
         serialiser = SchemaSerializer(self.schema, serialiser_config(self.schema))
         self._validate = validator.validate_python
         self._serialise = serialiser.to_json
+        self._to_python = serialiser.to_python
         # To look for misfits costs ten times what it takes to write a string.
         self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
+        self._may_hide_nan: Final = may_have_nan(self.schema) and not _says_what_nan_is(self.schema)
         self.load = validator.validate_json
         """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
 
@@ -58,14 +99,28 @@ class Value:
         name are left out.
 
         Raises:
-            ValidationError, PydanticSerializationError: the value doesn't fit.
+            ValidationError, PydanticSerializationError: the value doesn't fit, or there is a NaN or an Infinity in it:
+                Pydantic would make null of it, without a word.
         """
         try:
             fitting = self._validate(value, from_attributes=True)
-            return self._serialise(fitting, by_alias=True, warnings=self._warnings)
+            json = self._serialise(fitting, by_alias=True, warnings=self._warnings)
+            if self._may_hide_nan and b"null" in json:
+                self._refuse_nan(fitting)
+            return json
         except (ValidationError, PydanticSerializationError) as error:
             error.add_note("what the function gave doesn't fit the type that it declares")
             raise
+
+    def _refuse_nan(self, value: object) -> None:
+        """Raise PydanticSerializationError where what has become null in JSON wasn't None."""
+        if b"null" in self._serialise(value, by_alias=True, warnings=False, exclude_none=True) and _has_nan(
+            self._to_python(value, warnings=False)
+        ):
+            raise PydanticSerializationError(
+                "JSON has no NaN and no Infinity: give None in place of it, or say with ser_json_inf_nan in the "
+                "model's configuration what it shall be"
+            )
 
 
 def parameters_schema(
@@ -94,6 +149,44 @@ def split_definitions(schema: Any) -> tuple[list[CoreSchema], Any]:
 
 def with_definitions(schema: CoreSchema, definitions: list[CoreSchema]) -> CoreSchema:
     return core_schema.definitions_schema(schema, definitions) if definitions else schema
+
+
+def _has_nan(value: Any) -> bool:
+    """Whether there is a number that is none in a value, as Pydantic takes it apart."""
+    if isinstance(value, float):
+        return not isfinite(value)
+    if isinstance(value, Mapping):
+        return any(map(_has_nan, value.values()))
+    return isinstance(value, list | tuple | set | frozenset | deque) and any(map(_has_nan, value))
+
+
+def may_have_nan(schema: CoreSchema) -> bool:
+    """Whether a float in values of a schema can be no number. One that is declared outside of any class can't."""
+    return not _always_fits(schema) and _has_floats(schema)
+
+
+def _has_floats(schema: Any) -> bool:
+    if isinstance(schema, list | tuple):
+        return any(map(_has_floats, schema))
+    if not isinstance(schema, dict):
+        return False
+    kind = schema.get("type")
+    if isinstance(kind, str) and (kind not in _WITHOUT_NAN or _OF_ANYTHING.get(kind, "type") not in schema):
+        return True
+    if "serialization" in schema or "allow" in (schema.get("extra_behavior"), schema.get("extra_fields_behavior")):
+        return True
+    return any(_has_floats(item) for key, item in schema.items() if key not in ("metadata", "default"))
+
+
+def _says_what_nan_is(schema: Any) -> bool:
+    """Whether the author of some class has decided what NaN is in JSON."""
+    if isinstance(schema, list | tuple):
+        return any(map(_says_what_nan_is, schema))
+    if isinstance(schema, dict):
+        return "ser_json_inf_nan" in schema or any(
+            _says_what_nan_is(item) for key, item in schema.items() if key != "metadata"
+        )
+    return False
 
 
 def _always_fits(schema: Any) -> bool:

@@ -1,16 +1,22 @@
 """Arguments to JSON and back; tests/wire has the calls."""
 
 import inspect
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
 
+from ephaptic_grpc import ServiceError
 from ephaptic_grpc.arguments import Arguments
 
 
 class Tree(BaseModel):
     value: int
     children: list["Tree"] = []
+
+
+class Spot(BaseModel):
+    x: float
 
 
 def arguments(function):
@@ -23,6 +29,8 @@ def rest(a: int, b: int = 2, *more: int) -> None: ...
 def named(a: int = 0, **more: bytes) -> None: ...
 def tree(tree: Tree, trees: list[Tree] | None = None) -> None: ...
 def nothing() -> None: ...
+def anything(*values: Any) -> None: ...
+def spot(spot: Spot) -> None: ...
 
 
 TREE = Tree(value=1, children=[Tree(value=2)])
@@ -70,6 +78,20 @@ def test_by_position_and_by_name_are_the_same():
 def test_a_value_of_another_type_goes_as_it_is_for_the_server_to_judge():
     assert arguments(both).dump(("x",), {"c": None}) == b'{"a":"x","c":null}'
     assert arguments(tree).dump(({"value": "x"},), {}) == b'{"tree":{"value":"x"}}'
+
+
+@pytest.mark.parametrize("function", [both, anything, spot])
+def test_there_is_no_nan_in_json(function):
+    taken = arguments(function)
+    for json in (b"[NaN]", b'[Infinity, "NaN"]', b'{"spot": {"x": -Infinity}, "a": 1, "c": NaN}'):
+        with pytest.raises(ServiceError, match=r"no NaN and no Infinity|finite number"):
+            taken.load(json)
+    with pytest.raises(ServiceError, match="Invalid JSON: EOF"):
+        taken.load(b'["NaN')
+
+
+def test_text_may_say_nan():
+    assert arguments(anything).load(b'["NaN", {"Infinity": "-Infinity"}]')[0] == ("NaN", {"Infinity": "-Infinity"})
 
 
 def test_the_last_of_two_equal_names_wins_as_in_javascript():

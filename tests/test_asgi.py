@@ -95,14 +95,6 @@ async def test_it_stops():
     assert (answer.status_code, answer.json()) == (503, {"code": 14, "message": "the server is stopping"})
 
 
-@pytest.mark.anyio
-async def test_more_calls_than_it_takes(monkeypatch):
-    monkeypatch.setattr("ephaptic_grpc.asgi.PENDING_CALLS", 0)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(shop)), base_url="http://x") as client:
-        answer = await client.post("/shop.v1.ShopService/Place", json=[{"item": "x"}])
-    assert (answer.status_code, answer.json()["code"]) == (429, 8)
-
-
 def test_the_package_needs_none_of_it():
     """Starlette is not imported, and who asks for the app without it is told what to install."""
     program = """

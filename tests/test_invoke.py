@@ -8,10 +8,16 @@ import grpc
 import pytest
 
 from ephaptic_grpc import Service, ServiceError
+from ephaptic_grpc.errors import Status
 from ephaptic_grpc.invoke import stream, unary
+from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.threads import Threads
 
 pytestmark = pytest.mark.anyio
+
+
+def never(status: Status) -> None:
+    raise AssertionError(status)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ async def test_one_value(service, threads):
         return a * b
 
     for procedure in service.procedures.values():
-        run = unary(procedure, threads)
+        run = unary(procedure, threads, Limits())
         assert await run(b"[3]") == b"6"
         assert await run(b'{"a": 3, "b": 3}') == b"9"
         with pytest.raises(ServiceError) as caught:
@@ -62,11 +68,11 @@ async def test_a_stream_of_values(service, threads):
         yield from range(count)
 
     for procedure in service.procedures.values():
-        run, collected = stream(procedure, threads), Collected()
-        await run(b"[3]", collected.write)
+        run, collected = stream(procedure, threads, Limits()), Collected()
+        await run(b"[3]", collected.write, never)
         assert collected == [b"0", b"1", b"2"]
         with pytest.raises(ServiceError):
-            await run(b'["three"]', collected.write)
+            await run(b'["three"]', collected.write, never)
         assert len(collected) == 3
 
 
@@ -84,7 +90,7 @@ async def test_exceptions_leave_as_they_are_after_the_items(service, threads):
     for procedure in service.procedures.values():
         collected = Collected()
         with pytest.raises(LookupError, match="in the generator"):
-            await stream(procedure, threads)(b"", collected.write)
+            await stream(procedure, threads, Limits())(b"", collected.write, never)
         assert collected == [b"1"]
 
 
@@ -112,7 +118,7 @@ async def test_a_write_that_fails_ends_the_generator(service, threads, kind):
         raise ConnectionError("the caller has gone")
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(stream(service.procedures[kind], threads)(b"", write), 5)
+        await asyncio.wait_for(stream(service.procedures[kind], threads, Limits())(b"", write, never), 5)
     assert closed == [kind]
 
 
@@ -141,7 +147,7 @@ async def test_the_generator_is_closed_before_a_cancelled_stream_ends(service, t
     async def write(json: bytes) -> None:
         await asyncio.sleep(0)
 
-    task = asyncio.ensure_future(stream(service.procedures[kind], threads)(b"", write))
+    task = asyncio.ensure_future(stream(service.procedures[kind], threads, Limits())(b"", write, never))
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.wait([task])

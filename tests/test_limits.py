@@ -3,6 +3,32 @@ import dataclasses
 import pytest
 
 from ephaptic_grpc import Limits
+from ephaptic_grpc.limits import FunctionLimits
+
+
+def test_of_a_function_and_its_server():
+    server = Limits(request_bytes=10, idle_timeout=5, calls=7)
+    own = server.of(FunctionLimits(reply_bytes=20, idle_timeout=1))
+    assert own == Limits(request_bytes=10, reply_bytes=20, idle_timeout=1, calls=7)
+    assert server.of(FunctionLimits()) == server
+
+
+@pytest.mark.parametrize(
+    ("default", "most", "remaining", "deadline"),
+    [
+        (None, None, None, None),
+        (None, None, 5, None),
+        (3, None, None, 3),
+        (3, None, 5, None),
+        (None, 4, None, 4),
+        (None, 4, 5, 4),
+        (None, 4, 3, None),
+        (3, 4, None, 3),
+        (5, 4, None, 4),
+    ],
+)
+def test_deadlines(default, most, remaining, deadline):
+    assert Limits(default_timeout=default, max_timeout=most).deadline(remaining) == deadline
 
 
 def test_limits_are_frozen():
@@ -13,8 +39,11 @@ def test_limits_are_frozen():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"request_bytes": 0}, "request_bytes must be at least 1, not 0"),
-        ({"threads": -1}, "threads must be at least 1, not -1"),
+        ({"request_bytes": 0}, "request_bytes must be a whole number, at least 1, not 0"),
+        ({"reply_bytes": 1.5}, "reply_bytes must be a whole number, at least 1, not 1.5"),
+        ({"threads": -1}, "threads must be a whole number, at least 1, not -1"),
+        ({"idle_timeout": 0}, "idle_timeout must be a number of seconds above 0, or None, not 0"),
+        ({"max_timeout": "5"}, "max_timeout must be a number of seconds above 0, or None, not '5'"),
         ({"cleanup": -0.5}, "cleanup must not be negative, not -0.5"),
     ],
 )

@@ -11,12 +11,19 @@ import pytest
 from waiting import eventually, settled
 
 from ephaptic_grpc import pipe as pipe_module
-from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, BATCH_ITEMS
+from ephaptic_grpc.errors import Status
+from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, BATCH_ITEMS, JSON_BYTES, Limits
 from ephaptic_grpc.payload import PLAIN, Delivery
-from ephaptic_grpc.pipe import Pipe, produce, produce_in_thread
+from ephaptic_grpc.pipe import Patience, Pipe, produce, produce_in_thread
 from ephaptic_grpc.threads import Threads
 
 pytestmark = pytest.mark.anyio
+
+ENDLESS = Patience.of(Limits())
+
+
+def never(status: Status) -> None:
+    raise AssertionError(status)
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def dump(item: object) -> bytes:
 @pytest.fixture(params=[PLAIN, Delivery(batches=True)], ids=["plain", "batches"])
 def pipe(request, anyio_backend) -> Callable[[], Pipe]:
     """Makes a pipe to a caller that takes one item at a time, and to one that takes several."""
-    return lambda: Pipe(asyncio.get_running_loop(), request.param)
+    return lambda: Pipe(asyncio.get_running_loop(), JSON_BYTES, request.param)
 
 
 class Reader:
@@ -94,9 +101,9 @@ def start_counting(request, threads) -> tuple[Start, dict[str, object]]:
 
 async def test_the_generator_is_a_few_items_ahead_of_the_write_at_most(start_counting):
     start, state = start_counting
-    pipe, reader = Pipe(asyncio.get_running_loop()), Reader()
+    pipe, reader = Pipe(asyncio.get_running_loop(), JSON_BYTES), Reader()
     stop = start(pipe)
-    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    forwarding = asyncio.create_task(pipe.forward(reader.write, ENDLESS, never))
     for taken in range(1, 5):
         await eventually(lambda taken=taken: len(reader.items) == taken)
         assert taken < await settled(lambda: state["produced"]) <= taken + AHEAD_ITEMS
@@ -118,7 +125,7 @@ async def test_all_is_written_in_order_and_then_it_ends(start_counting, pipe):
         items.extend(map(int, jsons))
 
     start(pipe)
-    await asyncio.wait_for(pipe.forward(write), 5)
+    await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 5)
     assert items == list(range(100))
     assert pipe.ended
     assert pipe.error is None
@@ -139,7 +146,7 @@ async def test_a_generator_that_waits_for_its_writer_is_closed_without_another_s
     start, state = start_counting
     pipe, reader = pipe(), Reader()
     stop = start(pipe)
-    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    forwarding = asyncio.create_task(pipe.forward(reader.write, ENDLESS, never))
     produced = await settled(lambda: state["produced"])
     assert produced > 1
     pipe.closed = True
@@ -162,7 +169,7 @@ async def test_stopping_at_any_moment(start_counting, pipe, delay):
         state.update(produced=0, closed=False)
         pipe = make_pipe()
         stop = start(pipe)
-        forwarding = asyncio.create_task(pipe.forward(write))
+        forwarding = asyncio.create_task(pipe.forward(write, ENDLESS, never))
         await asyncio.sleep(delay)
         forwarding.cancel()
         await asyncio.wait([forwarding])
@@ -185,7 +192,7 @@ async def test_a_generator_that_sleeps_is_closed_when_its_step_returns(threads):
         finally:
             closed.set()
 
-    pipe = Pipe(asyncio.get_running_loop())
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES)
     stop = produce_in_thread(threads, sleeps, dump, pipe)
     await eventually(begun.is_set)
     pipe.closed = True
@@ -199,7 +206,7 @@ async def test_one_whose_turn_never_came_ends_at_once(threads):
     release, made = threading.Event(), []
     for _ in range(2):
         threads.submit(lambda: release.wait(10))
-    pipe = Pipe(asyncio.get_running_loop())
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES)
     stop = produce_in_thread(threads, lambda: made.append(1), dump, pipe)
     pipe.closed = True
     stop()
@@ -227,7 +234,7 @@ async def test_a_thread_and_its_writer_never_miss_each_other(threads, pipe):
     try:
         pipe = pipe()
         produce_in_thread(threads, count, dump, pipe)
-        await asyncio.wait_for(pipe.forward(write), 60)
+        await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 60)
     finally:
         sys.setswitchinterval(before)
     assert items == list(range(5000))
@@ -247,7 +254,7 @@ async def test_a_cancellation_of_its_own_reaches_the_generator_at_its_yield(thre
 
     pipe, reader = pipe(), Reader()
     produce(times_out, dump, pipe, threads)
-    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    forwarding = asyncio.create_task(pipe.forward(reader.write, ENDLESS, never))
     await eventually(lambda: seen == ["timeout"])
     for _ in range(2 * AHEAD_ITEMS):
         reader.room.release()
@@ -276,7 +283,7 @@ async def test_what_is_no_generator_is_not_asked_to_be_one(threads, pipe):
     produce(Numbers, dump, pipe, threads)
     for _ in range(2):
         reader.room.release()
-    await asyncio.wait_for(pipe.forward(reader.write), 5)
+    await asyncio.wait_for(pipe.forward(reader.write, ENDLESS, never), 5)
     assert reader.items == [b"1", b"0"]
 
     pipe = make_pipe()
@@ -301,7 +308,7 @@ def test_a_loop_that_ends_first_leaves_the_thread_alone(threads):
             closed.set()
 
     async def main() -> None:
-        produce_in_thread(threads, outlives, dump, Pipe(asyncio.get_running_loop()))
+        produce_in_thread(threads, outlives, dump, Pipe(asyncio.get_running_loop(), JSON_BYTES))
         await eventually(begun.is_set)
 
     asyncio.run(main())
@@ -320,7 +327,7 @@ async def test_big_items_are_not_produced_ahead(threads, pipe):
 
     pipe, reader = pipe(), Reader()
     stop = produce(big, dump, pipe, threads)
-    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    forwarding = asyncio.create_task(pipe.forward(reader.write, ENDLESS, never))
     for taken in range(1, 5):
         await eventually(lambda taken=taken: len(reader.items) == taken)
         assert await settled(lambda: produced) == taken + 1
@@ -342,7 +349,7 @@ async def test_a_generator_that_never_waits_leaves_the_loop_to_others(threads, p
 
     pipe = pipe()
     stop = produce(busy, dump, pipe, threads)
-    forwarding = asyncio.create_task(pipe.forward(write))
+    forwarding = asyncio.create_task(pipe.forward(write, ENDLESS, never))
     async with asyncio.timeout(5):
         for _ in range(100):
             await asyncio.sleep(0)
@@ -381,9 +388,9 @@ async def test_the_first_item_leaves_alone_and_what_comes_while_it_is_written_le
             produced += 1
             yield produced
 
-    pipe, reader = Pipe(asyncio.get_running_loop(), Delivery(batches=True)), Reader()
+    pipe, reader = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(batches=True)), Reader()
     stop = start(kind, count, pipe, threads)
-    forwarding = asyncio.create_task(pipe.forward(reader.write))
+    forwarding = asyncio.create_task(pipe.forward(reader.write, ENDLESS, never))
     for messages in range(1, 8):
         await eventually(lambda messages=messages: len(reader.messages) == messages)
         assert await settled(lambda: produced) <= len(reader.items) + BATCH_ITEMS
@@ -418,12 +425,12 @@ async def test_an_item_that_nothing_follows_leaves_at_once(kind, threads):
         taken[int(items[-1])].set()
 
     messages: list[tuple[bytes, ...]] = []
-    pipe = Pipe(asyncio.get_running_loop(), Delivery(batches=True))
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(batches=True))
     if kind == "in_loop":
         produce(in_loop, dump, pipe, threads)
     else:
         produce_in_thread(threads, in_thread, dump, pipe)
-    await asyncio.wait_for(pipe.forward(write), 20)
+    await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 20)
     assert messages == [(str(number).encode(),) for number in range(300)]
 
 
@@ -439,20 +446,20 @@ async def test_an_item_leaves_before_a_long_step_that_holds_the_loop(threads):
 
     written: list[bytes] = []
     seen: list[int] = []
-    pipe = Pipe(asyncio.get_running_loop(), Delivery(batches=True))
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(batches=True))
     produce(holds_the_loop, dump, pipe, threads)
-    await asyncio.wait_for(pipe.forward(write), 5)
+    await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 5)
     assert seen == [0, 1, 2, 3, 4]
 
 
 @BOTH_KINDS
 async def test_small_items_never_travel_with_more_than_64_kib(kind, threads, patience):
     sizes = [1, 10, 1000, AHEAD_BYTES - 500, 1000, 1, 3 * AHEAD_BYTES, 5, *[7000] * 40, AHEAD_BYTES, AHEAD_BYTES, 1]
-    pipe, reader = Pipe(asyncio.get_running_loop(), Delivery(batches=True)), Reader()
+    pipe, reader = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(batches=True)), Reader()
     start(kind, lambda: ("x" * size for size in sizes), pipe, threads)
     for _ in sizes:
         reader.room.release()
-    await asyncio.wait_for(pipe.forward(reader.write), 5)
+    await asyncio.wait_for(pipe.forward(reader.write, ENDLESS, never), 5)
     assert list(map(len, reader.items)) == sizes
     assert any(len(message) > 1 for message in reader.messages)
     assert all(len(message) == 1 or sum(map(len, message)) <= AHEAD_BYTES for message in reader.messages)
@@ -464,11 +471,11 @@ async def test_what_it_raises_comes_after_all_its_items(kind, threads, patience)
         yield from range(500)
         raise LookupError
 
-    pipe, reader = Pipe(asyncio.get_running_loop(), Delivery(batches=True)), Reader()
+    pipe, reader = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(batches=True)), Reader()
     start(kind, fails, pipe, threads)
     for _ in range(500):
         reader.room.release()
-    await asyncio.wait_for(pipe.forward(reader.write), 5)
+    await asyncio.wait_for(pipe.forward(reader.write, ENDLESS, never), 5)
     assert reader.items == [str(number).encode() for number in range(500)]
     assert isinstance(pipe.error, LookupError)
 
@@ -501,12 +508,12 @@ async def test_silence_is_broken_between_items_and_never_during_a_write(kind, ba
 
     messages: list[tuple[bytes, ...]] = []
     writing = False
-    pipe = Pipe(asyncio.get_running_loop(), Delivery(batches, heartbeat=0.01))
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(batches, heartbeat=0.01))
     if kind == "in_loop":
         produce(in_loop, dump, pipe, threads)
     else:
         produce_in_thread(threads, in_thread, dump, pipe)
-    forwarding = asyncio.create_task(pipe.forward(write))
+    forwarding = asyncio.create_task(pipe.forward(write, ENDLESS, never))
     for number, event in enumerate(go_on):
         before = len(messages)
         await eventually(lambda before=before: messages[before:].count((b"",)) >= 2)
@@ -526,9 +533,9 @@ async def test_silence_is_broken_while_a_function_has_given_no_iterator_yet_and_
 
     messages: list[tuple[bytes, ...]] = []
     release, taken = asyncio.Event(), threading.Event()
-    pipe = Pipe(asyncio.get_running_loop(), Delivery(heartbeat=0.01))
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(heartbeat=0.01))
     produce(gives_later, dump, pipe, threads)
-    forwarding = asyncio.create_task(pipe.forward(write))
+    forwarding = asyncio.create_task(pipe.forward(write, ENDLESS, never))
     await eventually(lambda: len(messages) >= 2)
     for _ in range(2):
         threads.submit(lambda: taken.wait(10))

@@ -263,3 +263,15 @@ def test_bytes_anywhere_else_need_no_warning(service):
     def f(a: bytes, b: list[bytes], c: AsBase64) -> tuple[bytes, ...]: ...
 
     assert "f" in service.procedures
+
+
+def test_limits_that_make_no_sense_are_refused(service):
+    async def one() -> int: ...
+
+    with pytest.raises(
+        ExposeError, match="first_item_timeout and idle_timeout are for streams, and it gives one value"
+    ):
+        service.expose(idle_timeout=5)(one)
+    with pytest.raises(ValueError, match="request_bytes must be a whole number, at least 1, not -1"):
+        service.expose(request_bytes=-1)(one)
+    assert not service.exposes_anything

@@ -1,10 +1,12 @@
 """How the values of a declared type are written and read; tests/wire has the round trips."""
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict
 
@@ -14,6 +16,34 @@ from ephaptic_grpc.values import Value
 class User(BaseModel):
     name: str
     age: int | None = None
+
+
+class Point(BaseModel):
+    x: float
+    label: str | None = None
+    rest: dict[str, Any] = {}
+
+
+class Strange(BaseModel):
+    """Says itself what no number is in JSON."""
+
+    model_config = ConfigDict(ser_json_inf_nan="null")
+    x: float
+    label: str | None
+
+
+class Handled(BaseModel):
+    x: float
+
+    @field_serializer("x")
+    def finite(self, x: float) -> float | None:
+        return x if math.isfinite(x) else None
+
+
+@dataclasses.dataclass
+class Spot:
+    x: float
+    label: str | None = None
 
 
 class Row:
@@ -42,7 +72,10 @@ class Parcel(TypedDict):
         (User, Row(), '{"name":"Ada","age":36}'),
         (list[User], (Row(),), '[{"name":"Ada","age":36}]'),
         (None, None, "null"),
-        (Any, float("nan"), "null"),  # there is no JSON for it
+        (Any, [None, "null", {"a": 1.5}], '[null,"null",{"a":1.5}]'),
+        (Point | None, Point(x=1), '{"x":1.0,"label":null,"rest":{}}'),
+        (Strange, Strange(x=math.inf, label=None), '{"x":null,"label":null}'),
+        (Handled, Handled(x=math.nan), '{"x":null}'),
         (int, "7", "7"),
     ],
 )
@@ -56,6 +89,25 @@ def test_dump(annotation, value, json):
 )
 def test_a_value_of_another_type_does_not_pass(annotation, value):
     with pytest.raises(ValidationError):
+        Value(annotation).dump(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Any, math.nan),
+        (Any, {"a": [1, -math.inf]}),
+        (dict, {"a": math.nan}),
+        (Point, Point(x=math.inf)),
+        (Point, Point(x=1, rest={"a": {"b": (math.nan,)}})),
+        (list[Point | None], [None, Point(x=math.nan, label="null")]),
+        (Spot, Spot(math.nan)),
+        (Any, Spot(math.nan)),
+        (Iterable[float], [math.nan]),
+    ],
+)
+def test_what_is_no_number_never_becomes_null(annotation, value):
+    with pytest.raises((PydanticSerializationError, ValidationError), match=r"no NaN and no Infinity|finite number"):
         Value(annotation).dump(value)
 
 

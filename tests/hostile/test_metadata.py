@@ -1,6 +1,9 @@
 """Headers that no client of gRPC would send: each call has a defined end, and others are served."""
 
+import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -59,7 +62,7 @@ def code(answer: dict[bytes, bytes]) -> str:
 LONG = b"1" * 4000
 
 TIMEOUTS = {
-    "DEADLINE_EXCEEDED": [b"0n", b"0S", b"0H"],
+    "DEADLINE_EXCEEDED OK": [b"0n", b"0S", b"0H"],  # a function can be faster than gRPC sees that it is too late
     "OK": [b"1H", b"99999999H", b"1000000000H"],
     "INTERNAL": [b"-1S", b"abc", b"S", b"1X", b"1.5S", b"\xff", b"1e9S", b"0x1S"],
     "INTERNAL OK DEADLINE_EXCEEDED": [b"", b"1", b" 1S", b"1n", LONG, LONG + b"S"],  # gRPC's releases differ
@@ -124,15 +127,21 @@ def test_thousands_of_keys(served, count):
 
 
 def test_headers_without_an_end(served):
-    """More and more of one request's headers, from a client that doesn't acknowledge the server's limit."""
+    """One header of 256 MB, from a client that doesn't acknowledge the server's limit: read, and kept by nobody."""
+    before = resident_bytes()
     with RawHttp2(served.address) as raw:
-        frames = [
-            HeadersFrame(1, b"\0\1x\x7f\xe1\xff\xff\x7f"),
-            *(ContinuationFrame(1, b"v" * 16_384) for _ in range(4_096)),
-        ]
-        with pytest.raises(ConnectionError):
-            for frame in frames:
-                raw.socket.sendall(frame.serialize())
+        raw.socket.sendall(HeadersFrame(1, b"\0\1x\x7f\xe1\xff\xff\x7f").serialize())
+        more = ContinuationFrame(1, b"v" * 16_384).serialize()
+        with suppress(ConnectionError):  # a release may hang up
+            for _ in range(16_384):
+                raw.socket.sendall(more)
+        assert served.client.add(1, 2) == 3
+    assert resident_bytes() - before < 64 << 20
+
+
+def resident_bytes() -> int:
+    """The memory of this process, where the server is, too."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 HEARTBEATS = [b"", b"-1", b"1e9", b"nan", b"9" * 3000, b"1\n", b"\xd9\xa3", b"0x10", b"1,1"]
@@ -148,8 +157,8 @@ def test_heartbeats(served, value):
     assert code(ask(served, b"Count", body, *[(b"ephaptic-heartbeat", b"0")] * 20)) == "OK"
 
 
-def test_a_stale_client_that_says_so_a_hundred_times(served, caplog):
-    several = [(b"ephaptic-contract", b"x" * 40)] * 100
+def test_a_stale_client_that_says_so_again_and_again(served, caplog):
+    several = [(b"ephaptic-contract", b"x" * 40)] * 60
     answer = ask(served, b"Add", message(pack(b"[]")), *several)
     assert code(answer) == "INVALID_ARGUMENT"
     assert b"grpc-status-details-bin" in answer

@@ -1,0 +1,178 @@
+"""What grpc.aio runs: a handler for each procedure, found by its exact path, and the calls that they serve."""
+
+from __future__ import annotations  # grpc's classes are generic for type checkers only
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Never
+
+import grpc
+
+from ephaptic_grpc import invoke
+from ephaptic_grpc.call import Call, enter_call
+from ephaptic_grpc.edge import LATE, Calls, failure
+from ephaptic_grpc.errors import Status
+from ephaptic_grpc.limits import Limits
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
+from ephaptic_grpc.procedure import Procedure
+from ephaptic_grpc.threads import Threads
+
+_CANCELLING_SECONDS: Final = 0.1
+"""How long a write that failed waits for the cancellation that follows, at most."""
+
+if TYPE_CHECKING:
+    _Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Paths(grpc.GenericRpcHandler):
+    """One look-up by the exact path. grpc.aio slows down with each handler that is registered instead."""
+
+    def __init__(self, paths: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._paths: Final = paths
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._paths.get(handler_call_details.method)
+
+
+class Rpc(Call):
+    """A call that the server can end.
+
+    Attributes:
+        task: that of the function, until it has ended.
+        telling: tells the caller of an interrupted call; None for one that wasn't.
+    """
+
+    __slots__ = ("_timer", "task", "telling")
+
+    _transport: _Context
+
+    def __init__(self, procedure: Procedure, context: _Context) -> None:
+        self.procedure = procedure
+        self._transport = context
+        self._metadata = None
+        self.task = asyncio.current_task()
+        self.telling: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def remaining(self) -> float | None:
+        if self._timer is None:
+            return super().remaining()
+        return max(self._timer.when() - asyncio.get_running_loop().time(), 0.0)
+
+    def bound(self, limits: Limits) -> None:
+        """Give the call the deadline that it has by the server's limits, where that is before its caller's."""
+        seconds = limits.deadline(super().remaining())
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.interrupt, LATE)
+
+    def unbound(self) -> None:
+        """Forget that deadline, the function having ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def interrupt(self, status: Status) -> None:
+        """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
+        if self.telling is None and self.task is not None:
+            self.telling = self.task.get_loop().create_task(self._tell(status))
+            self.task.cancel()
+
+    async def _tell(self, status: Status) -> None:
+        with suppress(grpc.aio.BaseError, asyncio.InvalidStateError):  # the call has ended by itself
+            await self._transport.abort(status.code, status.message, status.trailing_metadata)
+
+    async def fail(self, error: BaseException) -> Never:
+        """End the call with the status that an exception means; always raises."""
+        if self.telling is not None:  # what the function did meanwhile is logged only
+            if not isinstance(error, asyncio.CancelledError):
+                failure(error, self)
+            raise asyncio.CancelledError
+        task, context = self.task, self._transport
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            # The call was cancelled, and nobody is there to be told. Or the function cancelled its own task: somebody
+            # is.
+            with suppress(grpc.aio.BaseError):
+                await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
+            raise error
+        status = failure(error, self)
+        await context.abort(status.code, status.message, status.trailing_metadata)
+
+
+def method_handler(
+    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """What grpc.aio runs for a procedure, under the server's limits."""
+    limits = limits.of(procedure.limits)
+    # No (de)serialisers: what they raise, grpc.aio would tell the caller.
+    if procedure.streams:
+        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls, limits))
+    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls, limits))
+
+
+def _unary_handler(
+    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits
+) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    run = invoke.unary(procedure, threads, limits)
+    request_bytes, bounded = limits.request_bytes, limits.bounds_time
+
+    async def handle(message: bytes, context: _Context) -> bytes:
+        call = Rpc(procedure, context)
+        try:
+            calls.enter(call)
+            enter_call(call)
+            if bounded:
+                call.bound(limits)
+            reply = pack(await run(arguments(message, request_bytes)))
+            if call.telling is not None:
+                raise asyncio.CancelledError  # it was interrupted, which its function made nothing of
+        except BaseException as error:
+            await call.fail(error)
+        finally:
+            calls.discard(call)
+            call.task = None  # whose context holds this call: together they would wait for the garbage collector
+            if bounded:
+                call.unbound()
+        return reply
+
+    return handle
+
+
+def _stream_handler(
+    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits
+) -> Callable[[bytes, _Context], Awaitable[None]]:
+    run = invoke.stream(procedure, threads, limits)
+    request_bytes, bounded = limits.request_bytes, limits.bounds_time
+
+    async def handle(message: bytes, context: _Context) -> None:
+        call = Rpc(procedure, context)
+        write = context.write
+
+        async def send(*items: bytes) -> None:
+            message = pack(*items)
+            try:
+                await write(message)
+            except grpc.aio.BaseError:
+                # The call is over. grpc.aio is about to cancel this task, which is how a stream learns of it.
+                await asyncio.sleep(_CANCELLING_SECONDS)
+                raise
+
+        try:
+            calls.enter(call)
+            enter_call(call)
+            if bounded:
+                call.bound(limits)
+            metadata = context.invocation_metadata() or ()
+            if KIND_ASKED in metadata:
+                await context.send_initial_metadata((KIND_STREAM,))
+            await run(arguments(message, request_bytes), send, call.interrupt, Delivery.asked(metadata))
+            if call.telling is not None:
+                raise asyncio.CancelledError
+        except BaseException as error:
+            await call.fail(error)
+        finally:
+            calls.discard(call)
+            call.task = None
+            if bounded:
+                call.unbound()
+
+    return handle
