@@ -16,6 +16,8 @@ from ephaptic_grpc import Service, current_call
 from ephaptic_grpc.payload import pack
 from ephaptic_grpc.testing import Served
 
+pytestmark = pytest.mark.once
+
 PATH = b"/headers.v1.HeadersService/"
 ADD = message(pack(b"[2,3]"))
 
@@ -64,7 +66,7 @@ LONG = b"1" * 4000
 TIMEOUTS = {
     "DEADLINE_EXCEEDED OK": [b"0n", b"0S", b"0H"],  # a function can be faster than gRPC sees that it is too late
     "OK": [b"1H", b"99999999H", b"1000000000H"],
-    "INTERNAL": [b"-1S", b"abc", b"S", b"1X", b"1.5S", b"\xff", b"1e9S", b"0x1S"],
+    "INTERNAL": [b"-1S", b"abc", b"1.5S", b"\xff"],
     "INTERNAL OK DEADLINE_EXCEEDED": [b"", b"1", b" 1S", b"1n", LONG, LONG + b"S"],  # gRPC's releases differ
 }
 
@@ -89,7 +91,7 @@ def test_other_characters_do(served, value):
     assert code(ask(served, b"Seen", message(b""), (b"x-odd", value))) == "OK"
 
 
-@pytest.mark.parametrize("value", [b"!!!!", b"YQ=,YQ=", b"\xff\xff", b"YQ==YQ==", b"a"])
+@pytest.mark.parametrize("value", [b"!!!!", b"YQ=,YQ=", b"\xff"])
 def test_binary_that_is_no_base64(served, value):
     assert code(ask(served, b"Seen", message(b""), (b"x-data-bin", value))) in ("INTERNAL", "reset", "gone", "OK")
 

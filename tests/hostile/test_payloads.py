@@ -312,7 +312,7 @@ def argument_bytes(draw: Any) -> bytes:
     return data
 
 
-@settings(fuzzed, max_examples=600)
+@settings(fuzzed, max_examples=300)
 @given(st.sampled_from([*payloads.procedures]), argument_bytes())
 def test_arguments_are_read_or_refused(name, data):
     procedure = payloads.procedures[name]
@@ -327,7 +327,7 @@ def test_arguments_are_read_or_refused(name, data):
         procedure.signature.bind(*args, **kwargs)
 
 
-@settings(fuzzed, max_examples=200)
+@settings(fuzzed, max_examples=100)
 @given(data=st.data())
 def test_arguments_of_every_shape_are_read_or_refused(data, shapes):
     procedure = data.draw(st.sampled_from([*shapes.procedures.values()]))
