@@ -54,11 +54,9 @@ def others_are_served(address: str) -> Iterator[None]:
         over.set()
         thread.join()
     assert failures == []
-    milliseconds.sort()
-    print(
-        f"{len(milliseconds)} calls: p99 {milliseconds[len(milliseconds) * 99 // 100]:.1f} ms, {milliseconds[-1]:.1f} at most"
-    )
-    assert milliseconds[len(milliseconds) * 99 // 100] < LATE_MILLISECONDS * LOADED
+    p99 = sorted(milliseconds)[len(milliseconds) * 99 // 100]
+    print(f"p99 of {len(milliseconds)} calls: {p99:.1f} ms")
+    assert p99 < LATE_MILLISECONDS * LOADED
 
 
 @pytest.fixture
@@ -80,9 +78,10 @@ def ask(envoy) -> Callable[..., dict[bytes, bytes]]:
 
 def frames_of_calls(raw: RawHttp2, more: Callable[[int], list[Any]]) -> Iterator[bytes]:
     """One call after the other, as bytes, each followed by other frames."""
+    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", ADD), (b":authority", b"localhost"), GRPC_WEB]
+    first, again = raw.http.encoder.encode(head), raw.http.encoder.encode(head)
     for stream in range(1, 200_000, 2):
-        head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", ADD), (b":authority", b"localhost"), GRPC_WEB]
-        headers = HeadersFrame(stream, raw.http.encoder.encode(head), flags=["END_HEADERS"])
+        headers = HeadersFrame(stream, first if stream == 1 else again, flags=["END_HEADERS"])
         yield b"".join(frame.serialize() for frame in (headers, DataFrame(stream, FIVE), *more(stream)))
 
 
