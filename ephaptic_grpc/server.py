@@ -100,7 +100,7 @@ class Server:
         if self._started:
             raise RuntimeError("a server starts once: make another one")
         for service in self.services:
-            await self._health.serve(service.name)
+            self._health.serve(service.name)
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
         listener = Listener(self._listening)
         await listener.start()
@@ -141,7 +141,7 @@ class Server:
         server, grace = self._server, self._grace if grace is None else grace
         if self._calls.paths() and grace:
             logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
-        await self._health.drain()
+        self._health.drain()
         stopping = asyncio.ensure_future(server.stop(grace))
         await self._health.dismiss(stopping)
         await stopping
