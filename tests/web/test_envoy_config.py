@@ -86,16 +86,20 @@ text = st.text(st.characters(codec="utf-8"), min_size=1) | st.sampled_from(
 
 
 @settings(deadline=None, max_examples=40)  # it is YAML in plain Python that takes its time
-@given(text, text, text, text)
-def test_no_text_leaves_its_place(certificate, key, path, kind):
+@given(text, text, text, text, text)
+def test_no_text_leaves_its_place(certificate, key, path, kind, name):
     """Read back, everything is where it was put, and nothing else is there."""
-    gateway = Gateway(tls=(certificate, key), files={path: StaticFile(path=key, content_type=kind, size=1)})
-    plain = Gateway(tls=("c", "k"), files={"p": StaticFile(path="k", content_type="t", size=1)})
+    files = {path: StaticFile(path=key, content_type=kind, size=1)}
+    gateway = Gateway(tls=(certificate, key), files=files, hosts=(name,), admin=f"/{name}")
+    files = {"p": StaticFile(path="k", content_type="t", size=1)}
+    plain = Gateway(tls=("c", "k"), files=files, hosts=("h",), admin="/a")
     expected = yaml.safe_load(envoy_config([shop], plain))
     chain = expected["static_resources"]["listeners"][0]["filter_chains"][0]
     pems = chain["transport_socket"]["typed_config"]["common_tls_context"]["tls_certificates"][0]
     pems["certificate_chain"]["filename"], pems["private_key"]["filename"] = certificate, key
-    (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    expected["admin"]["address"]["pipe"]["path"] = f"/{name}"
+    _, host = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    host["domains"] = [name]
     (route,) = [route for route in host["routes"] if route["match"].get("path") == "p"]
     route["match"]["path"] = path
     route["direct_response"]["body"]["filename"] = key
