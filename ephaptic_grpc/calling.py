@@ -54,14 +54,19 @@ async def print_items(target: str, path: str, request: bytes) -> None:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request):
-                sys.stdout.buffer.write(_CONTROL.sub(_escaped, unpack(message)) + b"\n")
+                sys.stdout.buffer.write(one_line(unpack(message)) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
             raise CallError.of(error) from None
 
 
+def one_line(json: bytes) -> bytes:
+    """JSON that comes from a stranger and goes to a terminal, as one line that moves no cursor."""
+    return _CONTROL.sub(_escaped, json)
+
+
 def _escaped(control: re.Match[bytes]) -> bytes:
-    # White space between two tokens, as long as it is JSON; but it comes from a stranger, and goes to a terminal.
+    # As long as it is JSON: white space between tokens, or a character of a text.
     return b" " if control[0] in b"\n\r\t" else b"\\u%04x" % ord(control[0].decode())
 
 

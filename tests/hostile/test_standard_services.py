@@ -4,7 +4,6 @@ import asyncio
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import grpc
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_http2 import RawHttp2, message
 
-from ephaptic_grpc import CallError, Server, Service, ServiceError
+from ephaptic_grpc import CallError, Server, Service
 from ephaptic_grpc.reflection import SERVICES, contracts_of
 
 plain = Service("plain.v1.PlainService")
@@ -115,27 +114,3 @@ def test_contracts_are_told_on_loopback_alone_unless_asked_for(tmp_path, argumen
                 assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
         finally:
             process.kill()
-
-
-@pytest.mark.once
-def test_a_hostile_server_moves_no_cursor(serve, tmp_path: Path):
-    """What ``call`` prints is one line for each value, and an error is told without what a terminal obeys."""
-    lines = Service("functions.v1.FunctionsService")
-    escape = "\x1b[2K\x1b[1A\nerror: forged\u2028\x9b1A"
-
-    @lines.expose
-    async def fails() -> int:
-        raise ServiceError(grpc.StatusCode.NOT_FOUND, f"no {escape}", {"it": escape})
-
-    address = serve(lines).address
-    told = subprocess.run(
-        [sys.executable, "-m", "ephaptic_grpc", "call", address, "functions.v1.FunctionsService/fails"],
-        capture_output=True,
-        cwd=tmp_path,
-    )
-    assert told.returncode == 1
-    first, second = told.stderr.splitlines()
-    assert first.startswith(b"error: NOT_FOUND: no \\x1b[2K")
-    assert second.startswith(b'  {"it":"\\u001b')
-    assert b"\x1b" not in told.stderr
-    assert "\u2028".encode() not in told.stderr
