@@ -1,7 +1,7 @@
 """The arguments of one function: JSON to Python on the server, Python to JSON on the client."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import UnionType
@@ -37,15 +37,7 @@ class Arguments:
     def __init__(self, signature: inspect.Signature) -> None:
         self._signature = signature
         parameters = list(signature.parameters.values())
-        by_position = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _REST)]
-        by_name = [p.name for p in parameters if p.kind in (inspect.Parameter.KEYWORD_ONLY, _NAMED_REST)]
-        if by_position and by_name:
-            raise ExposeError(
-                f"{', '.join(by_position)} can only go by position and {', '.join(by_name)} only by name, but the "
-                "arguments of a call are either a JSON array or an object: let every parameter go by name "
-                "(no '/' and no *args), or every one by position (no '*' and no **kwargs)"
-            )
-        self._as_object = not by_position
+        self._as_object = go_by_name(parameters)
         self.schema = _at_once(_read(parameters))
         try:
             self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
@@ -155,6 +147,23 @@ class Arguments:
         if self._dump_rest is not None:
             elements += map(self._dump_rest, rest)
         return b"[" + b",".join(elements) + b"]"
+
+
+def go_by_name(parameters: Sequence[inspect.Parameter]) -> bool:
+    """Whether all arguments of a function can go in a JSON object; else all can go in an array.
+
+    Raises:
+        ExposeError: neither is so.
+    """
+    by_position = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _REST)]
+    by_name = [p.name for p in parameters if p.kind in (inspect.Parameter.KEYWORD_ONLY, _NAMED_REST)]
+    if by_position and by_name:
+        raise ExposeError(
+            f"{', '.join(by_position)} can only go by position and {', '.join(by_name)} only by name, but the "
+            "arguments of a call are either a JSON array or an object: let every parameter go by name "
+            "(no '/' and no *args), or every one by position (no '*' and no **kwargs)"
+        )
+    return not by_position
 
 
 def wire_name(name: str, alias: Any) -> str:

@@ -1,16 +1,11 @@
 """Whether the bounds of one JSON Schema lie within those of another: numbers, lengths, steps and patterns."""
 
 from math import ceil, floor
-from typing import Any, Final
+from typing import Any
 
 from ephaptic_grpc.differences import BOUND, LIKENESS, Difference, Side
 from ephaptic_grpc.schemas import Schema
-
-NUMBERS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
-"""The keywords for numbers."""
-
-COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-"""The keywords for lengths, of which there are never less than none."""
+from ephaptic_grpc.vocabulary import COUNTS
 
 _Limit = tuple[float, bool]
 """A number, and whether it is itself beyond the limit."""
@@ -23,8 +18,7 @@ def bounds(side: Side, sent: Schema, taken: Schema) -> list[Difference]:
     theirs: Any
 
     def differs(rule: Any, *keywords: str) -> None:
-        ours, theirs = (_shown(schema, keywords) for schema in (sent, taken))
-        old, new = (ours, theirs) if side is Side.ARGUMENT else (theirs, ours)
+        old, new = (_shown(schema, keywords) for schema in side.in_time(sent, taken))
         found.append(rule.found(side, old=old, new=new))
 
     if not _reaches(_upper(sent), _upper(taken)):

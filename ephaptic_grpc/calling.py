@@ -57,7 +57,7 @@ async def print_items(target: str, path: str, request: bytes) -> None:
                 sys.stdout.buffer.write(one_line(unpack(message)) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise CallError.of(error, path) from None
 
 
 def one_line(json: bytes) -> bytes:
@@ -70,10 +70,8 @@ def _escaped(control: re.Match[bytes]) -> bytes:
     return b" " if control[0] in b"\n\r\t" else b"\\u%04x" % ord(control[0].decode())
 
 
-def told(error: CallError, target: str, method: str) -> str:
+def told(error: CallError) -> str:
     """What is said of a call that failed, with its details below."""
-    if error.code is grpc.StatusCode.UNIMPLEMENTED:
-        return f"UNIMPLEMENTED: {target} has no {method}"
     lines = [str(error)]
     for detail in error.details:
         if isinstance(detail, BadRequest):

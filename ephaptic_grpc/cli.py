@@ -4,9 +4,9 @@ import asyncio
 import io
 import logging
 import os
-import re
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -19,12 +19,14 @@ from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.contract_commands import CheckFiles, Modules, check, compile_, generate
 from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import check_service_name, rpc_path
+from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.records import RecordFormatter
 from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import SourceError, services_of
+from ephaptic_grpc.targets import check_target
 from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
@@ -45,7 +47,10 @@ app = typer.Typer(
 @app.callback()
 def _options(
     _: Annotated[
-        bool, typer.Option("--version", callback=lambda asked: asked and _version(), is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=lambda asked: asked and _version(), is_eager=True, help="Say which release this is."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -107,6 +112,10 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    try:
+        check_pages(origin or (), header or ())
+    except ValueError as error:
+        fail(str(error), MISUSED)
     serving = Serving(
         host=host,
         port=port,
@@ -202,16 +211,15 @@ def call(
         check_service_name(service.removeprefix("/"))
     except ValueError:
         fail(f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", MISUSED)
-    if not re.fullmatch(r"(?!\w+://).+:.+", target):
-        fail(f"a target is host:port, such as localhost:50051, not {target!r}", MISUSED)
     try:
+        check_target(target)
         request = pack(arguments_of(arguments or []))
     except ValueError as error:
         fail(str(error), MISUSED)
     try:
         asyncio.run(print_items(target, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:
-        fail(told(error, target, method))
+        fail(told(error))
     except MalformedPayloadError as error:
         fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`
@@ -236,16 +244,18 @@ def main() -> None:
     except ExposeError as error:
         say(f"error: {error}")
         sys.exit(FAILED)
+    except OSError as error:  # of standard output: a full disk, say
+        say(f"error: {error.filename or 'what is printed'}: {error.strerror}")
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
 def _with_web_port(arguments: list[str]) -> list[str]:
     """The arguments, with the port that a bare ``--web`` means."""
-    following = [*arguments[1:], ""]
     return [
         f"--web={_WEB_PORT}" if argument == "--web" and not after.isdecimal() else argument
-        for argument, after in zip(arguments, following, strict=True)
+        for argument, after in pairwise([*arguments, ""])
     ]
 
 

@@ -9,25 +9,23 @@ from weakref import WeakSet
 
 import grpc
 
+from ephaptic_grpc.connections import ChannelOptions
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.limits import AHEAD_SECONDS
+from ephaptic_grpc.options import Metadata, Options, asked, batched, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
     BaseClient,
     Functions,
     FunctionsAsAttributes,
-    Metadata,
     Method,
-    Options,
-    asked,
-    batched,
     channel_options,
     named,
     remote_of,
-    wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import check_target
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +68,7 @@ def connect(
     Nothing is connected before the first call.
 
     Args:
-        target: where the server is, such as ``localhost:50051``.
+        target: where the server is, such as ``localhost:50051``, or any other form that gRPC knows.
         service: a ``Service``: arguments are sent as its functions declare them, and values come back as the declared
             types. Or the class of a generated client, which is the same without the service's code. Or a service's
             name: then plain JSON data comes back.
@@ -81,12 +79,13 @@ def connect(
             RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` allows its functions.
 
     Raises:
-        TypeError, ValueError: ``service`` is none of these; no header can carry the metadata; or ``reply_bytes`` is no
-            number of bytes.
+        TypeError, ValueError: ``target`` can't be a server, or ``service`` is none of these; no header can carry the
+            metadata; or ``reply_bytes`` is no number of bytes.
     """
+    check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
-    remote = declarations_of(generated) if generated else remote_of(service)
+    remote = declarations_of(generated) if generated else remote_of(service, DeclaredClient)
     return (generated or Client)(
         _Connection(target, credentials, channel_options(remote, reply_bytes)), remote, options
     )
@@ -117,7 +116,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
         return _Items(self)
 
-    async def __anext__(self) -> T:
+    async def __anext__(self, _items: object = None) -> T:
         try:
             while True:
                 for item in self._come:
@@ -136,7 +135,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise self._method.failure(error) from None
         except asyncio.CancelledError:
             self.cancel()
             raise _cancelled() from None
@@ -180,7 +179,7 @@ class _Items(AsyncIterator[T]):
         self._stream = stream
 
     def __anext__(self) -> Coroutine[Any, Any, T]:
-        return self._stream.__anext__()
+        return self._stream.__anext__(self)  # which lives as long as the step: anext(aiter(stream)) drops it at once
 
     def __del__(self) -> None:
         self._stream.__del__()
@@ -212,6 +211,8 @@ class DeclaredClient(BaseClient):
     where the function can't be called so.
     """
 
+    _connected_by = "connect"
+
     def __init__(self, connection: "_Connection", functions: Functions, options: Options) -> None:
         super().__init__(functions, options)
         self._connection = connection
@@ -242,7 +243,7 @@ class DeclaredClient(BaseClient):
             try:
                 reply = await connection.unary(path)(message, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
-                raise CallError.of(error) from None
+                raise method.failure(error) from None
             except asyncio.CancelledError:
                 raise _cancelled() from None
             return value(reply)
@@ -303,9 +304,7 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(
-        self, target: str, credentials: grpc.ChannelCredentials | None, options: tuple[tuple[str, int], ...]
-    ) -> None:
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> None:
         self._target: Final = target
         self._options: Final = options
         self._credentials: Final = credentials

@@ -18,7 +18,7 @@ from ephaptic_grpc.arguments import unpacked, wire_name
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.procedure import Procedure
-from ephaptic_grpc.schemas import Schema, Way, canonical, compact, json_schemas
+from ephaptic_grpc.schemas import Schema, Way, canonical, compact, json_schemas, reached
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.values import split_definitions, with_definitions
 
@@ -68,6 +68,7 @@ class Function:
         streams: whether it gives a stream of values or exactly one.
         parameters: what it takes, in order.
         value: the JSON Schema of its value or, where it streams, of each item.
+        idempotent: whether running it twice is as good as once.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Function:
     streams: bool
     parameters: tuple[Parameter, ...]
     value: Schema
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,16 @@ class Contract:
                 streams=procedure.streams,
                 parameters=tuple(_completed(draft, next(made)) for draft, _ in parameters),
                 value=next(made),
+                idempotent=procedure.idempotent,
             )
             for procedure, parameters in drafts
         )
         return cls(service, functions, definitions)
+
+    def sent(self) -> set[str]:
+        """The names of the definitions that callers send, in whatever argument."""
+        schemas = (parameter.schema for function in self.functions for parameter in function.parameters)
+        return reached(schemas, self.definitions)
 
     def fingerprint(self, function: Function) -> str:
         """A hash of all that a caller of a function relies on: 16 hexadecimal digits.
@@ -151,6 +159,7 @@ class Contract:
                     "path": rpc_path(self.service, function.name),
                     "doc": function.doc,
                     "streams": function.streams,
+                    "idempotent": function.idempotent,
                     "parameters": [
                         {
                             "name": parameter.name,

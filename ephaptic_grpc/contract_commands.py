@@ -75,6 +75,9 @@ def compile_(
     ephaptic-grpc compile chat -o chat.binpb
     """
     single = output.suffix == DESCRIPTOR_SET
+    if output.suffix == ".proto" and not output.is_dir():
+        folder = output.parent if output.parent.name else Path("protos")
+        fail(f"-o names the folder, in which each service gets its file by its name: write -o {folder}", MISUSED)
     if single and stubs:
         fail("--stubs go into a folder: leave it out, or name one with -o", MISUSED)
     contracts = [Contract.of(service) for service in services_of(modules)]

@@ -2,25 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from typing import Any, Final
 
-from ephaptic_grpc.bounds import COUNTS, NUMBERS
 from ephaptic_grpc.codegen.annotations import Annotations
-from ephaptic_grpc.schemas import DEFINITIONS, DOCS, ENUM_NAMES, Schema, rebuilt, reference
+from ephaptic_grpc.schemas import Schema, malformed, rebuilt, reference
+from ephaptic_grpc.vocabulary import COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS
 
 _SILENT: Final = {*DOCS, "default", "readOnly", "writeOnly"} - {ENUM_NAMES}
 """Keywords that ask nothing of a value where they stand."""
-
-_SHAPES: Final[dict[str, type | tuple[type, ...]]] = {
-    **dict.fromkeys(("properties", "patternProperties", "discriminator"), dict),
-    **dict.fromkeys(("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems"), list),
-    **dict.fromkeys(COUNTS, int),
-    **dict.fromkeys(NUMBERS, (int, float)),
-    **dict.fromkeys(("type", "format", "pattern", "$ref"), str),
-}
-"""What the value of a keyword is. A contract from elsewhere may hold anything."""
-
 
 _SHOWN_CHARACTERS: Final = 60
 
@@ -56,16 +45,8 @@ class Definitions:
 
 
 def is_well_formed(schema: object) -> bool:
-    """Whether keywords have values of the types that they have in JSON Schema, all the way down."""
-    wrong: list[str] = []
-
-    def look(part: Schema) -> Schema:
-        wrong.extend(key for key in part if not isinstance(part[key], _SHAPES.get(key, object)))
-        wrong.extend(key for key in NUMBERS if isinstance(part.get(key), float) and not isfinite(part[key]))
-        return part
-
-    rebuilt(schema, look)
-    return isinstance(schema, dict) and not wrong
+    """Whether something is a schema whose keywords have values that they can have, all the way down."""
+    return isinstance(schema, dict) and not malformed(schema)
 
 
 def text(value: object) -> str:
@@ -74,9 +55,12 @@ def text(value: object) -> str:
 
 
 def bare(schema: Any) -> Schema:
-    """A schema without what asks nothing of a value."""
+    """A schema without what asks nothing of a value; a union where it has several types."""
     if isinstance(schema, dict):
-        return {key: value for key, value in schema.items() if key not in _SILENT}
+        asking = {key: value for key, value in schema.items() if key not in _SILENT}
+        if isinstance(asking.get("type"), list):
+            return {"anyOf": [{**asking, "type": kind} for kind in asking["type"]]}
+        return asking
     return {} if schema is True else {"not": {}}
 
 

@@ -2,28 +2,27 @@
 
 import inspect
 import keyword
-from collections.abc import Iterable
-from typing import Any, Final, cast
+from collections.abc import Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Final
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import DecodeError
 from pydantic_core import from_json
 
+from ephaptic_grpc.arguments import go_by_name
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
+from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import check_function_name, check_service_name, proto_file, rpc_name
-from ephaptic_grpc.schemas import ENUM_NAMES, Schema, compact, rebuilt, reference
+from ephaptic_grpc.schemas import Schema, compact, malformed, rebuilt, reference
 from ephaptic_grpc.v1 import contract_pb2, payload_pb2
+from ephaptic_grpc.vocabulary import UNIONS
 
 PAYLOAD: Final = "ephaptic_grpc.v1.Payload"
 
-_SHAPES: Final[dict[str, type | tuple[type, ...]]] = {
-    **dict.fromkeys(("properties", "discriminator"), dict),
-    **dict.fromkeys(("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems", ENUM_NAMES), list),
-    **dict.fromkeys(("format", "description", "$ref"), str),
-    "type": (str, list),
-}
-"""What clients are made of, and what it must be: a descriptor from elsewhere may hold anything."""
+_IDEMPOTENT: Final = descriptor_pb2.MethodOptions.IDEMPOTENT
+_NO_SIDE_EFFECTS: Final = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 
 # Typed by the generated module as something that the stubs of protobuf don't take.
 DEFINITIONS_OPTION: Final[Any] = contract_pb2.definitions
@@ -46,6 +45,8 @@ def file_of(contract: Contract) -> descriptor_pb2.FileDescriptorProto:
         method = service.method.add(name=rpc_name(function.name), input_type=f".{PAYLOAD}", output_type=f".{PAYLOAD}")
         if function.streams:
             method.server_streaming = True
+        if function.idempotent:
+            method.options.idempotency_level = _IDEMPOTENT
         method.options.Extensions[FUNCTION_OPTION].CopyFrom(_message(function))
     return file
 
@@ -125,9 +126,11 @@ def _message(function: Function) -> contract_pb2.Function:
 def _read(name: str, service: descriptor_pb2.ServiceDescriptorProto) -> Contract:
     check_service_name(name)
     definitions = {
-        definition.name: _schema(definition.schema, f"{name}, type {definition.name}")
+        definition.name: _schema(definition.schema, f"{name}, type {definition.name!r}")
         for definition in service.options.Extensions[DEFINITIONS_OPTION]
     }
+    if len({method.name for method in service.method}) < len(service.method):
+        raise ValueError(f"{name}: it has two functions of the same name")
     functions = []
     for method in service.method:
         message = method.options.Extensions[FUNCTION_OPTION]
@@ -139,9 +142,10 @@ def _read(name: str, service: descriptor_pb2.ServiceDescriptorProto) -> Contract
         if rpc_name(message.name) != method.name:
             raise ValueError(f"{where}: it can't be the RPC of {message.name!r}")
         parameters = tuple(_read_parameter(parameter, where) for parameter in message.parameters)
-        _check_order(parameters, where)
+        _check_signature(parameters, where)
         value = _schema(message.value, f"{where}, its value")
-        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value))
+        idempotent = method.options.idempotency_level in (_IDEMPOTENT, _NO_SIDE_EFFECTS)
+        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value, idempotent))
     contract = Contract(name, tuple(functions), definitions)
     _check_references(contract)
     return contract
@@ -160,10 +164,15 @@ def _read_parameter(message: contract_pb2.Parameter, where: str) -> Parameter:
     return Parameter(message.name, Kind(message.kind - 1), message.required, default, schema, message.alias)
 
 
-def _check_order(parameters: Iterable[Parameter], where: str) -> None:
+def _check_signature(parameters: Sequence[Parameter], where: str) -> None:
+    given = [inspect.Parameter(one.name, inspect._ParameterKind(one.kind)) for one in parameters]
+    kinds = [one.kind for one in parameters]
     try:
-        inspect.Signature([inspect.Parameter(one.name, inspect._ParameterKind(one.kind)) for one in parameters])
-    except ValueError as error:
+        inspect.Signature(given)
+        if kinds.count(Kind.VAR_POSITIONAL) > 1 or kinds.count(Kind.VAR_KEYWORD) > 1:
+            raise ValueError("two parameters take the same rest")
+        go_by_name(given)
+    except (ValueError, ExposeError) as error:
         raise ValueError(f"{where}: {error}") from None
 
 
@@ -179,20 +188,30 @@ def _check_references(contract: Contract) -> None:
             rebuilt(schema, check)
     for schema in contract.definitions.values():
         rebuilt(schema, check)
+    try:
+        TopologicalSorter({name: _parts(schema) for name, schema in contract.definitions.items()}).prepare()
+    except CycleError as error:
+        raise ValueError(f"{contract.service}: the type {error.args[1][0]!r} is made of nothing but itself") from None
+
+
+def _parts(schema: Any) -> Iterator[str]:
+    """The names of the definitions that describe the same value as a schema does, and not one inside it."""
+    if isinstance(schema, dict):
+        name = reference(schema)
+        if name is not None:
+            yield name
+        for key in (*UNIONS, "allOf"):
+            for part in schema.get(key, ()):
+                yield from _parts(part)
 
 
 def _schema(text: str, where: str) -> Schema:
     schema = _json(text, where)
-    wrong: list[str] = [] if isinstance(schema, dict) else [where]
-
-    def look(part: Schema) -> Schema:
-        wrong.extend(key for key, shape in _SHAPES.items() if key in part and not isinstance(part[key], shape))
-        return part
-
-    rebuilt(schema, look)
-    if wrong:
+    if not isinstance(schema, dict):
         raise ValueError(f"{where}: it is not a JSON Schema")
-    return cast("Schema", schema)
+    if wrong := malformed(schema):
+        raise ValueError(f"{where}: it is not a JSON Schema: its {wrong[0]!r} makes no sense")
+    return schema
 
 
 def _json(text: str, where: str) -> Any:

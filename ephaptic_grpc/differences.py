@@ -6,7 +6,9 @@ The same difference is one thing in an argument, which callers send, and another
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Severity(StrEnum):
@@ -27,6 +29,10 @@ class Side(Enum):
 
     ARGUMENT = "argument"
     RESULT = "result"
+
+    def in_time(self, sent: T, taken: T) -> tuple[T, T]:
+        """What is sent and what is taken as the old and the new; or the other way round, which is the same."""
+        return (sent, taken) if self is Side.ARGUMENT else (taken, sent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_URL = "type.googleapis.com/"
 _CONTRACT_CHANGED = "CONTRACT_CHANGED"
 _DOMAIN = "ephaptic_grpc"
+_NO_METHOD = ("Method not found!", "Method not found", "")
+"""What servers of gRPC's own say of a path that they don't know. A function chooses its words."""
+
 _KNOWN_DETAILS: dict[str, type[Message]] = {
     descriptor.full_name: getattr(error_details_pb2, name)
     for name, descriptor in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
@@ -125,18 +128,30 @@ class CallError(ServiceError):
     One that escapes from a function on a server is INTERNAL there: another service's errors are not relayed.
     """
 
+    _gone = False
+
     @property
     def stale(self) -> bool:
-        """Whether the arguments were refused by a server whose contract isn't the one that this (generated) client was
-        made from: generate it again.
+        """Whether the call failed since the server's contract isn't the one that this (generated) client was made from:
+        its arguments were refused, or its function isn't there. Generate it again.
         """
-        return any(
+        return self._gone or any(
             isinstance(it, error_details_pb2.ErrorInfo) and it.reason == _CONTRACT_CHANGED for it in self.details
         )
 
     @classmethod
-    def of(cls, error: grpc.RpcError) -> Self:
-        """The CallError of what grpc raised, from its asyncio or its synchronous side."""
+    def of(cls, error: grpc.RpcError, path: str = "", *, generated: bool = False) -> Self:
+        """The CallError of what grpc raised, from its asyncio or its synchronous side.
+
+        Args:
+            error: what it raised.
+            path: what was called.
+            generated: whether by a client that was generated when the function was there.
+        """
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED and (error.details() or "") in _NO_METHOD:
+            missing = cls(error.code(), f"the server has no {path.removeprefix('/')}")
+            missing._gone = generated
+            return missing
         trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
         return cls(error.code(), error.details() or "", _read_details(trailing))
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToJson, Parse
@@ -59,7 +60,25 @@ class Reflection:
             pool.Add(file)
         for file in (_file(health_pb2), _file(reflection_pb2), _current(_file(reflection_pb2))):
             pool.Add(file)
-        return aio.ReflectionServicer([*SERVICES, _HEALTH, *(service.name for service in self._services)], pool)
+        names = [*SERVICES, _HEALTH, *(service.name for service in self._services)]
+        return aio.ReflectionServicer(names, _MethodsToo(pool))
+
+
+class _MethodsToo:
+    """A descriptor pool that knows the names of methods, too, as ``chat.v1.ChatService.AiResponse``."""
+
+    def __init__(self, pool: DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  as the pool calls it
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            return self._pool.FindServiceByName(service).methods_by_name[method].containing_service.file
 
 
 async def _requests(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[_Request]:
@@ -113,8 +132,8 @@ def _ask(channel: grpc.Channel, reflection: str, timeout: float) -> list[Contrac
         except grpc.RpcError as error:
             raise CallError.of(error) from None
 
-    (listed,) = ask([_Request(list_services="")])
-    names = [service.name for service in listed.list_services_response.service]
+    listed = ask([_Request(list_services="")])
+    names = [service.name for answer in listed for service in answer.list_services_response.service]
     answers = ask(_Request(file_containing_symbol=name) for name in names if name not in (*SERVICES, _HEALTH))
     files: dict[str, FileDescriptorProto] = {}
     for answer in answers:

@@ -1,23 +1,22 @@
 """A service as its callers know it: what the asynchronous and the blocking client have in common."""
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import isnan
-from typing import Any, ClassVar, Final, Protocol, Self, cast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar, Protocol, Self
 
 import grpc
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from ephaptic_grpc.connections import ChannelOptions, client_options
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
+from ephaptic_grpc.options import KEEP, Keep, Metadata, Options, Pairs
 from ephaptic_grpc.payload import (
-    BATCH_ASKED,
-    HEARTBEAT_KEY,
-    KIND_ASKED,
+    CONTRACT_KEY,
     MalformedPayloadError,
     pack,
     unpack,
@@ -25,56 +24,6 @@ from ephaptic_grpc.payload import (
 )
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service
-
-Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
-Pairs = tuple[tuple[str, str | bytes], ...]
-
-_LONGEST_TIMEOUT: Final = 1e9
-"""Seconds; gRPC takes a longer one for a deadline that has passed."""
-
-_KEY: Final = re.compile(r"[0-9a-z_.-]+")
-_TEXT: Final = re.compile(r"[\x20-\x7e]*")
-
-
-class _Keep:
-    def __repr__(self) -> str:
-        return "<as it is>"
-
-
-KEEP: Final = _Keep()
-"""Of ``with_options``: what isn't given stays as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How calls are made: seconds to a call's deadline (None for none), and metadata that goes with each."""
-
-    timeout: float | None
-    metadata: Pairs
-
-    @classmethod
-    def of(cls, timeout: float | None, metadata: Metadata) -> Self:
-        if not isinstance(timeout, int | float | None):
-            raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
-        if timeout is not None and isnan(timeout):
-            raise ValueError("timeout is a number of seconds or None, not NaN")
-        if timeout is not None and timeout > _LONGEST_TIMEOUT:
-            timeout = None
-        pairs = cast(
-            "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
-        )
-        lowered = tuple((key.lower(), value) for key, value in pairs)  # HTTP/2 has no capitals here
-        for key, value in lowered:
-            _check_metadata(key, value)
-        return cls(timeout, lowered)
-
-    def but(self, timeout: float | _Keep | None, metadata: Metadata | _Keep) -> Self:
-        changed = self if isinstance(timeout, _Keep) else replace(self.of(timeout, ()), metadata=self.metadata)
-        if isinstance(metadata, _Keep):
-            return changed
-        added = self.of(None, metadata).metadata
-        keys = {key for key, _ in added}
-        return replace(changed, metadata=(*(pair for pair in self.metadata if pair[0] not in keys), *added))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +94,10 @@ class Method:
                 return iter(items)
         return map(self._load, jsons)
 
+    def failure(self, error: grpc.RpcError) -> CallError:
+        """What is raised where grpc raised an error."""
+        return CallError.of(error, self.path, generated=any(key == CONTRACT_KEY for key, _ in self.metadata))
+
     def _load(self, json: bytes) -> Any:
         try:
             return self.load(json)
@@ -176,6 +129,10 @@ class Functions(Protocol):
         """
         ...
 
+    def idempotent(self) -> list[str]:
+        """The paths of those that may run twice."""
+        ...
+
 
 class Remote(Functions, Protocol):
     """The functions of a service, as far as they are known."""
@@ -194,14 +151,43 @@ class Remote(Functions, Protocol):
         ...
 
 
-def remote_of(service: object) -> Remote:
-    """The functions that a ``Service`` declares, or any at all where only its name is known."""
+def remote_of(service: object, kind: "type[BaseClient] | None" = None) -> Remote:
+    """The functions that a ``Service`` declares, or any at all where only its name is known.
+
+    Args:
+        service: one of these.
+        kind: the generated clients that would have been right, too.
+
+    Raises:
+        TypeError: it is none of these; the message says what was meant.
+        ValueError: no service can have that name.
+    """
     if isinstance(service, str):
         check_service_name(service)
         return _Named(service)
     if isinstance(service, Service):
         return _Declared(service)
-    raise TypeError(f"connect takes a Service, the name of one or a generated client, not {service!r}")
+    hint = _meant(service, kind or BaseClient)
+    raise TypeError(
+        f"connect takes a Service, the name of one or a generated client, not {service!r}{hint and f': {hint}'}"
+    )
+
+
+def _meant(service: object, kind: "type[BaseClient]") -> str:
+    """What was meant by what is no service, where that can be told."""
+    if isinstance(service, ModuleType):
+        found = (
+            f"{service.__name__}.{name}"
+            for name, value in vars(service).items()
+            if isinstance(value, Service) or (isinstance(value, type) and issubclass(value, kind) and value._service)
+        )
+        meant = " or ".join(found)
+        return meant and f"pass {meant}"
+    if isinstance(service, BaseClient) and service._service:
+        return f"pass its class, {type(service).__name__}"
+    if isinstance(service, type) and issubclass(service, BaseClient):
+        return f"that one is for {service._connected_by}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +206,9 @@ class _Declared:
         if name not in procedures:
             raise unknown(self.service.name, name, procedures)
         return _typed(procedures[name])
+
+    def idempotent(self) -> list[str]:
+        return self.service.idempotent
 
     def method_of(self, function: Callable[..., Any], /) -> Method:
         return _typed(self.service.procedure_of(function))
@@ -240,11 +229,14 @@ class _Named:
             raise AttributeError(f"{name!r} can't be a function: {error}") from None
         return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json, from_json)
 
+    def idempotent(self) -> list[str]:
+        return []
+
     def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
         raise TypeError("bind needs to know the types: connect with the Service instead of its name")
 
 
-def channel_options(remote: Functions, reply_bytes: int | None) -> tuple[tuple[str, int], ...]:
+def channel_options(remote: Functions, reply_bytes: int | None) -> ChannelOptions:
     """The options of a client's channel.
 
     Args:
@@ -256,7 +248,8 @@ def channel_options(remote: Functions, reply_bytes: int | None) -> tuple[tuple[s
     """
     if reply_bytes is not None and (type(reply_bytes) is not int or reply_bytes < 1):
         raise ValueError(f"reply_bytes must be a whole number, at least 1, not {reply_bytes!r}")
-    return (("grpc.max_receive_message_length", (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES),)
+    largest = (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES
+    return [("grpc.max_receive_message_length", largest), *client_options(remote.idempotent())]
 
 
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:
@@ -264,24 +257,14 @@ def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:
     return AttributeError(f"{service} has no function {name!r}{suggestion(name, known)}")
 
 
-def _check_metadata(key: str, value: str | bytes) -> None:
-    """Refuse what no header can carry. grpc doesn't say which key it was; an older one lets a stream wait for ever."""
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} can't be a key of metadata: it has letters, digits, '-', '_' and '.' only")
-    if key.endswith("-bin"):
-        if not isinstance(value, bytes):
-            raise TypeError(f"metadata {key!r} must be bytes, as that of every key that ends with '-bin'")
-    elif not isinstance(value, str | bytes):
-        raise TypeError(f"metadata {key!r} must be text, not {type(value).__name__}")
-    elif not _TEXT.fullmatch(value if isinstance(value, str) else value.decode("latin-1")):
-        raise ValueError(f"metadata {key!r} must be printable ASCII: send anything else as bytes under '{key}-bin'")
-
-
 class BaseClient(ABC):
     """A connection to a service, and how its functions are called over it."""
 
     _service: ClassVar[str] = ""
     """Of a generated client: the name of its service."""
+
+    _connected_by: ClassVar[str] = ""
+    """What makes one."""
 
     def __init_subclass__(cls, *, service: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -309,7 +292,7 @@ class BaseClient(ABC):
         call = None if name.startswith("_") else vars(self).get(name)
         return (call or self._function(name))(*args, **kwargs)
 
-    def with_options(self, *, timeout: float | _Keep | None = KEEP, metadata: Metadata | _Keep = KEEP) -> Self:
+    def with_options(self, *, timeout: float | Keep | None = KEEP, metadata: Metadata | Keep = KEEP) -> Self:
         """The same client, over the same connection, for calls with other options.
 
         Args:
@@ -334,21 +317,6 @@ class FunctionsAsAttributes(BaseClient):
 
     def __dir__(self) -> Iterable[str]:
         return {*super().__dir__(), *self._functions.names()}
-
-
-def batched(metadata: Pairs) -> Pairs:
-    """Metadata that also asks for several items in one message."""
-    return (*metadata, BATCH_ASKED)
-
-
-def wants_heartbeats(metadata: Pairs) -> bool:
-    """Whether metadata ask for messages without an item."""
-    return any(key == HEARTBEAT_KEY for key, _ in metadata)
-
-
-def asked(metadata: Pairs) -> Pairs:
-    """Metadata that also asks whether the function streams."""
-    return (*batched(metadata), KIND_ASKED)
 
 
 def named(call: Callable[..., Any], method: Method) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """JSON Schemas (2020-12): as Pydantic makes them of an exposed function's types, and ways to go through them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Flag
 from math import isfinite
 from typing import Any, Final, Literal, cast
@@ -9,22 +9,12 @@ from typing import Any, Final, Literal, cast
 from pydantic.json_schema import GenerateJsonSchema, NoDefault
 from pydantic_core import CoreSchema, core_schema, to_jsonable_python
 
+from ephaptic_grpc.vocabulary import BY_NAME, DEFINITIONS, DOCS, ENUM_NAMES, FACTORY, ONE, SEVERAL, misfits
+
 Schema = dict[str, Any]
 
 Way = Literal["validation", "serialization"]
 """Which way a type goes: read from JSON, or written to it. Some look different then."""
-
-DEFINITIONS: Final = "#/$defs/"
-"""What a reference begins with; the rest is the name of a definition."""
-
-ENUM_NAMES: Final = "x-enum-varnames"
-"""The names of an enum's members, beside ``enum``, which has their values."""
-
-_BY_NAME: Final = ("properties", "patternProperties", "dependentSchemas", "$defs")
-_SEVERAL: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
-_ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "not", "unevaluatedProperties")
-DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES)
-"""Keywords that describe, and ask nothing of a value."""
 
 _BOUNDS: Final = {
     "ge": "minimum",
@@ -74,8 +64,20 @@ class _Generator(GenerateJsonSchema):
         factory = schema.get("default_factory")
         return factory() if default is NoDefault and factory in _EMPTY_FACTORIES else default
 
+    def model_field_schema(self, schema: core_schema.ModelField) -> Schema:
+        return _told(schema, super().model_field_schema(schema))
+
+    def dataclass_field_schema(self, schema: core_schema.DataclassField) -> Schema:
+        return _told(schema, super().dataclass_field_schema(schema))
+
     def handle_invalid_for_json_schema(self, schema: object, error_info: str) -> Schema:  # noqa: ARG002
         return {}  # JSON can carry it, or it would not have been exposed: anything, then
+
+
+def _told(field: Any, made: Schema) -> Schema:
+    """The schema of a field, which says of a default that it can't tell that there is one."""
+    has_default = field["schema"]["type"] == "default" and field.get("serialization_exclude_if") is None
+    return {**made, FACTORY: True} if has_default and "default" not in made else made
 
 
 def json_schemas(types: Sequence[tuple[CoreSchema, Way]]) -> tuple[list[Schema], dict[str, Schema]]:
@@ -84,8 +86,8 @@ def json_schemas(types: Sequence[tuple[CoreSchema, Way]]) -> tuple[list[Schema],
     made, definitions = generator.generate_definitions(
         [(index, mode, schema) for index, (schema, mode) in enumerate(types)]
     )
-    schemas = [_clean(made[index, mode]) for index, (_, mode) in enumerate(types)]
-    shared = {str(name): cast("Schema", _clean(schema)) for name, schema in definitions.items()}
+    schemas = [_sound(made[index, mode]) for index, (_, mode) in enumerate(types)]
+    shared = {str(name): _sound(schema) for name, schema in definitions.items()}
     names = _same_both_ways(shared)
     return (
         [renamed(schema, names) for schema in schemas],
@@ -104,22 +106,57 @@ def reference(schema: Mapping[str, Any]) -> str | None:
     return target.removeprefix(DEFINITIONS) if isinstance(target, str) and target.startswith(DEFINITIONS) else None
 
 
+def types_of(schema: Mapping[str, Any]) -> list[str]:
+    """The types that a schema names."""
+    named = schema.get("type", [])
+    return named if isinstance(named, list) else [named]
+
+
 def rebuilt(schema: Any, change: Callable[[Schema], Schema]) -> Any:
     """A schema in which each schema, the outermost first, is what ``change`` makes of it."""
     if not isinstance(schema, dict):
         return schema  # true, false
     schema = change(schema)
     below: Schema = {}
-    for key in _BY_NAME:
+    for key in BY_NAME:
         if isinstance(schema.get(key), dict):
             below[key] = {name: rebuilt(part, change) for name, part in schema[key].items()}
-    for key in _SEVERAL:
+    for key in SEVERAL:
         if isinstance(schema.get(key), list):
             below[key] = [rebuilt(part, change) for part in schema[key]]
-    for key in _ONE:
+    for key in ONE:
         if isinstance(schema.get(key), dict):
             below[key] = rebuilt(schema[key], change)
     return {**schema, **below}
+
+
+def reached(schemas: Iterable[Schema], definitions: Mapping[str, Schema]) -> set[str]:
+    """The names of the definitions that schemas refer to, directly or through others."""
+    found: set[str] = set()
+    waiting = list(schemas)
+
+    def note(schema: Schema) -> Schema:
+        name = reference(schema)
+        if name is not None and name in definitions and name not in found:
+            found.add(name)
+            waiting.append(definitions[name])
+        return schema
+
+    while waiting:
+        rebuilt(waiting.pop(), note)
+    return found
+
+
+def malformed(schema: object) -> list[str]:
+    """The keywords of a schema whose values they can't have, all the way down."""
+    wrong: list[str] = []
+
+    def look(part: Schema) -> Schema:
+        wrong.extend(misfits(part))
+        return part
+
+    rebuilt(schema, look)
+    return wrong
 
 
 def renamed(schema: Any, names: Mapping[str, str], place: str = DEFINITIONS) -> Any:
@@ -176,6 +213,16 @@ def _same_both_ways(definitions: Mapping[str, Schema]) -> dict[str, str]:
         pairs -= different
 
 
+def _sound(schema: Any) -> Schema:
+    """A schema without what makes no sense: what a type says of itself (json_schema_extra) can be anything."""
+
+    def fitting(part: Schema) -> Schema:
+        wrong = set(misfits(part))
+        return {key: value for key, value in part.items() if key not in wrong}
+
+    return cast("Schema", rebuilt(_clean(schema), fitting))
+
+
 def _clean(value: Any) -> Any:
     """Without what JSON can't carry: infinity and NaN are left out, half a surrogate pair becomes a question mark."""
     if isinstance(value, dict):
@@ -184,7 +231,6 @@ def _clean(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list | tuple):
         return [_clean(item) for item in value if _is_finite(item)]
-    # What a type says of itself (json_schema_extra) can be anything.
     return value if value is None or isinstance(value, int | float) else _clean(to_jsonable_python(value, fallback=str))
 
 

@@ -22,7 +22,8 @@ from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, st
 if TYPE_CHECKING:
     from ephaptic_grpc.without_envoy import WebServer
 
-_LEAVING_SECONDS: Final = 1.0
+_LEAVING_SECONDS: Final = 0.25
+"""What tasks besides the calls have to end when they are cancelled: after the calls' clean-up, within its second."""
 
 
 class Loop(StrEnum):
@@ -89,6 +90,8 @@ def serve_process(services: Sequence[Service], serving: Serving) -> None:
     own: WebServer | None = None
     if web is not None:
         check_address(serving.host, web.port)
+        if web.static is not None:
+            static_files(web.static)  # what is wrong with them is said before anything is served
         own = _in_place_of_envoy(services, serving, web)
     server = _Server(own, services, serving)
     with asyncio.Runner(loop_factory=_loop_factory(serving.loop)) as runner:

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +17,12 @@ from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import suggestion
 from ephaptic_grpc.reflection import contracts_of
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import SCHEMES, check_target
 
 DESCRIPTOR_SET: Final = ".binpb"
 """What the name of a file with a descriptor set ends with."""
 
-_ADDRESS: Final = re.compile(r"unix:.+|.+:\d+")
+_ADDRESS: Final = re.compile(rf"[a-z-]+://.*|(?:{'|'.join(SCHEMES)}):.+|.*:\d+", re.IGNORECASE)
 _ANSWER_SECONDS: Final = 10.0
 
 
@@ -37,8 +38,12 @@ class SourceError(Exception):
         self.misused = misused
 
 
+class NoModuleError(SourceError):
+    """There is no module of a name."""
+
+
 def is_address(source: str) -> bool:
-    """Whether a source is a running server: ``host:port`` or ``unix:path``."""
+    """Whether a source is meant for a running server: ``host:port``, or what has a scheme, such as ``unix:path``."""
     return _ADDRESS.fullmatch(source) is not None
 
 
@@ -55,7 +60,7 @@ def contract_of(source: str, service: str | None) -> Contract:
     found = {contract.service: contract for contract in _contracts(source)}
     if service is not None:
         if service not in found:
-            raise SourceError(f"{source} has no service {service!r}{suggestion(service, found)}")
+            raise SourceError(f"{source} has no service {service!r}{_instead(service, found)}")
         return found[service]
     if len(found) != 1:
         what = f"has several services: choose one with --service ({', '.join(found)})" if found else "has no contract"
@@ -68,6 +73,7 @@ def _contracts(source: str) -> list[Contract]:
         if source.endswith(DESCRIPTOR_SET):
             return read_descriptor_set(Path(source).read_bytes())
         if is_address(source):
+            _check_target(source)
             return contracts_of(source, _ANSWER_SECONDS)
     except OSError as error:
         raise SourceError(f"can't read {source}: {error.strerror}") from None
@@ -78,7 +84,22 @@ def _contracts(source: str) -> list[Contract]:
         if error.code is grpc.StatusCode.UNIMPLEMENTED:
             told = f"{source} tells nothing of its services: serve with --reflection"
         raise SourceError(told) from None
-    return [Contract.of(service) for service in services_of([source])]
+    try:
+        return [Contract.of(service) for service in services_of([source])]
+    except NoModuleError as error:
+        raise SourceError(f"{error}; a server that runs is host:port, such as localhost:50051") from None
+
+
+def _check_target(source: str) -> None:
+    try:
+        check_target(source)
+    except ValueError as error:
+        raise SourceError(str(error), misused=True) from None
+
+
+def _instead(name: str, known: Collection[str]) -> str:
+    """What is there in place of what isn't."""
+    return suggestion(name, known) or f" (it has {', '.join(known) or 'none'})"
 
 
 def services_of(modules: Sequence[str]) -> list[Service]:
@@ -95,7 +116,7 @@ def services_of(modules: Sequence[str]) -> list[Service]:
         module = _import(name)
         found = {key: value for key, value in vars(module).items() if isinstance(value, Service)}
         if attribute and attribute not in found:
-            raise SourceError(f"{name} has no service {attribute!r}{suggestion(attribute, found)}")
+            raise SourceError(f"{name} has no service {attribute!r}{_instead(attribute, found)}")
         chosen = [found[attribute]] if attribute else [*found.values(), default_service]
         services += [service for service in dict.fromkeys(chosen) if service not in services]
     exposing = [service for service in services if service is not default_service or service.exposes_anything]
@@ -112,6 +133,8 @@ def services_of(modules: Sequence[str]) -> list[Service]:
 def _import(name: str) -> Any:
     if not name or name.startswith("."):
         raise SourceError(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", misused=True)
+    if Path(name).is_file() and not name.endswith(".py"):
+        raise SourceError(f"{name!r} is a file: name a module, or a descriptor set ({DESCRIPTOR_SET})", misused=True)
     if name.endswith(".py") or os.sep in name:
         dotted = ".".join(Path(name).with_suffix("").parts)
         raise SourceError(f"{name!r} is a file: name the module, such as {dotted!r}", misused=True)
@@ -119,7 +142,11 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise SourceError(f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones") from None
+            told = f"there is no module {name!r} here ({Path.cwd()}) or among the installed ones"
+            module, _, service = name.rpartition(".")
+            if isinstance(getattr(sys.modules.get(module), service, None), Service):
+                raise SourceError(f"{told}: its service is {module}:{service}", misused=True) from None
+            raise NoModuleError(told) from None
         raise SourceError(_import_failure(name, error)) from None  # the module is there, and imports one that isn't
     except ExposeError as error:
         raise SourceError(str(error)) from None

@@ -5,10 +5,10 @@ answers those of a person. A sender sends no fields that its own type doesn't kn
 what Pydantic reads as their type without being of it, such as ``"5"`` for an integer; a service's results can't.
 """
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ephaptic_grpc import differences as rules
-from ephaptic_grpc.bounds import COUNTS, NUMBERS, bounds
+from ephaptic_grpc.bounds import bounds
 from ephaptic_grpc.definitions import (
     Definitions,
     asks_more,
@@ -25,7 +25,8 @@ from ephaptic_grpc.definitions import (
     values,
 )
 from ephaptic_grpc.differences import Difference, Severity, Side, under, worst
-from ephaptic_grpc.schemas import ENUM_NAMES, Schema
+from ephaptic_grpc.schemas import Schema
+from ephaptic_grpc.vocabulary import COUNTS, ENUM_NAMES, NUMBERS
 
 _KNOWN: Final[dict[str, tuple[str, ...]]] = {
     "object": ("properties", "required", "additionalProperties", "patternProperties", "propertyNames", *COUNTS),
@@ -54,8 +55,6 @@ _FIELDS: Final = ("properties", "required", "additionalProperties", "propertyNam
 _OF_ANY_TEXT: Final = {"password", "path"}
 """Formats that every text has."""
 
-_T = TypeVar("_T")
-
 _MOST_STEPS: Final = 20_000
 _MOST_LEVELS: Final = 100
 _MOST_DIFFERENCES: Final = 200
@@ -73,7 +72,7 @@ class Subtyping:
     def __init__(self, side: Side, definitions: Definitions) -> None:
         self._side = side
         self._definitions = definitions
-        self._sent_names, self._taken_names = self._in_time(definitions.old, definitions.new)
+        self._sent_names, self._taken_names = self._side.in_time(definitions.old, definitions.new)
         self._known: dict[tuple[str, str], list[Difference]] = {}
         self._assumed: dict[tuple[str, str], int] = {}
         self._used: set[tuple[str, str]] = set()
@@ -86,7 +85,7 @@ class Subtyping:
         if not (is_well_formed(old) and is_well_formed(new)):
             return [self._uncovered("no JSON Schema")]
         self._steps = 0
-        return list(dict.fromkeys(self._compare(*self._in_time(old, new))))
+        return list(dict.fromkeys(self._compare(*self._side.in_time(old, new))))
 
     def default(self, old: object, new: object) -> list[Difference]:
         """What becomes of what callers leave out, by the defaults in an old and a new schema."""
@@ -268,7 +267,7 @@ class Subtyping:
         if ours not in _KNOWN or theirs not in _KNOWN:
             return [self._uncovered("no single type")]
         for key in sorted(taken.keys() - {"type", ENUM_NAMES, *_KNOWN[theirs]}):
-            if key not in sent or not self._definitions.same(*self._in_time(sent[key], taken[key])):
+            if key not in sent or not self._definitions.same(*self._side.in_time(sent[key], taken[key])):
                 return [self._uncovered(key)]
         if ours != theirs and (ours, theirs) != ("integer", "number"):
             reads_numbers = ours in ("integer", "number") and taken.get("format") == "decimal"
@@ -331,7 +330,7 @@ class Subtyping:
             return [rules.REQUIRED.found(self._side)]
         if given and not needed:
             return [rules.LEFT_OUT.found(self._side)]
-        return [] if given else self.default(*self._in_time(ours, theirs))
+        return [] if given else self.default(*self._side.in_time(ours, theirs))
 
     def _beyond(self, sent: Any, taken: Schema, ignored: rules.Rule, forbidden: rules.Rule) -> list[Difference]:
         """Fields that aren't known by name where they are taken."""
@@ -343,7 +342,7 @@ class Subtyping:
     def _keys(self, sent: Schema, taken: Schema) -> list[Difference]:
         """What is asked of the keys themselves."""
         ours, theirs = sent.get("propertyNames"), taken.get("propertyNames")
-        if theirs is None or self._definitions.same(*self._in_time(ours, theirs)):
+        if theirs is None or self._definitions.same(*self._side.in_time(ours, theirs)):
             return []
         if ours is None or sent.get("properties"):
             return [self._uncovered("propertyNames")]
@@ -366,7 +365,7 @@ class Subtyping:
             other = theirs[index] if index < len(theirs) else taken.get("items", {})
             here = self._compare(one, other)
             if both and index >= sent.get("minItems", 0):
-                here += self.default(*self._in_time(one, other))
+                here += self.default(*self._side.in_time(one, other))
             found += under(f"[{index}]", here)
         items: list[Difference] = []
         if most is None or most > places:
@@ -385,12 +384,8 @@ class Subtyping:
 
     # What is said
 
-    def _in_time(self, sent: _T, taken: _T) -> tuple[_T, _T]:
-        """What is sent and taken as what is old and new; or the other way round, which is the same."""
-        return (sent, taken) if self._side is Side.ARGUMENT else (taken, sent)
-
     def _differs(self, rule: rules.Rule, sent: Any, taken: Any) -> Difference:
-        old, new = map(shown, self._in_time(sent, taken))
+        old, new = map(shown, self._side.in_time(sent, taken))
         return rule.found(self._side, old=old, new=new)
 
     def _wider(self, sent: Schema, taken: Schema) -> list[Difference]:

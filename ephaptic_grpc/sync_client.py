@@ -8,23 +8,19 @@ import grpc
 
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.options import Metadata, Options, Pairs, asked, batched, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
     BaseClient,
     Functions,
     FunctionsAsAttributes,
-    Metadata,
     Method,
-    Options,
-    Pairs,
-    asked,
-    batched,
     channel_options,
     named,
     remote_of,
-    wants_heartbeats,
 )
 from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.targets import check_target
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,9 +59,10 @@ def connect_sync(
     reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
+    check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
-    remote = declarations_of(generated) if generated else remote_of(service)
+    remote = declarations_of(generated) if generated else remote_of(service, SyncDeclaredClient)
     limits = channel_options(remote, reply_bytes)
     if credentials is None:
         channel = grpc.insecure_channel(target, limits)
@@ -108,7 +105,7 @@ class SyncStream(Iterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise self._method.failure(error) from None
         except BaseException:
             self.cancel()
             raise
@@ -148,6 +145,8 @@ class SyncDeclaredClient(BaseClient):
     Every call raises CallError when it fails, and TypeError where the function can't be called so.
     """
 
+    _connected_by = "connect_sync"
+
     def __init__(self, channel: grpc.Channel, functions: Functions, options: Options) -> None:
         super().__init__(functions, options)
         self._channel = channel
@@ -185,7 +184,7 @@ class SyncDeclaredClient(BaseClient):
             try:
                 reply = begin(call_unary, message)
             except grpc.RpcError as error:
-                raise CallError.of(error) from None
+                raise method.failure(error) from None
             return method.value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:

@@ -3,6 +3,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from binascii import crc32
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,27 @@ pytest_plugins = ["ephaptic_grpc.testing"]
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI") == "true":
     settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run each asynchronous test on one of the two event loops, chosen by its name, and not on both"
+    parser.addoption("--either-loop", action="store_true", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--either-loop"):
+        left_out = [item for item in items if is_for_the_other_loop(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def is_for_the_other_loop(item: pytest.Item) -> bool:
+    loop = getattr(item, "callspec", None) and item.callspec.params.get("anyio_backend")  # type: ignore[attr-defined]
+    if loop not in ("asyncio", "uvloop"):
+        return False
+    chosen = crc32(item.nodeid.replace(loop, "").encode()) % 2
+    return loop != ("asyncio", "uvloop")[chosen]
+
 
 GOLDEN = Path(__file__).parent / "golden"
 

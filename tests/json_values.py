@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ephaptic_grpc.bounds import NUMBERS as BOUNDS
+from ephaptic_grpc.vocabulary import NUMBERS as BOUNDS
 
 ID = "5e1a9b0c-9d0f-4a55-8c0e-0a6b0d9f1c11"
 INTEGERS = [0, 1, 2, 3, 5, 10, 11, -1, -5, 100, 2**53 + 1]

@@ -112,7 +112,7 @@ def test_call_prints_json_a_line_for_each_value(folder, address, arguments, prin
             'error: NOT_FOUND: there are no unicorns\n  {"item":"unicorn"}\n',
             1,
         ),
-        (["shop.v1.ShopService/sell"], "error: UNIMPLEMENTED: ADDRESS has no shop.v1.ShopService/sell\n", 1),
+        (["shop.v1.ShopService/sell"], "error: UNIMPLEMENTED: the server has no shop.v1.ShopService/Sell\n", 1),
         ([METHOD, '{"order": '], "error: bad JSON: EOF while parsing a value at line 1 column 10\n", 2),
         ([METHOD, "order:=tea"], "error: 'order:=tea' is not JSON after ':='; for text write 'order=tea'\n", 2),
         ([METHOD, "tea"], "error: 'tea' is neither name=text, name:=json, nor a JSON object or array\n", 2),
@@ -128,10 +128,9 @@ def test_call_says_what_is_wrong_and_exits_with_an_error(folder, address, argume
     assert (result.stdout, result.stderr.replace(address, "ADDRESS"), result.returncode) == ("", said, code)
 
 
-@pytest.mark.parametrize("target", ["localhost", "50051", "http://localhost:50051", ""])
-def test_call_wants_a_host_and_a_port(folder, target):
-    result = run(folder, "call", target, METHOD)
-    said = f"error: a target is host:port, such as localhost:50051, not {target!r}\n"
+def test_call_wants_a_host_and_a_port(folder):
+    result = run(folder, "call", "http://localhost", METHOD)
+    said = "error: a target is host:port, such as localhost:50051, not 'http://localhost': write 'localhost:50051'\n"
     assert (result.stderr, result.returncode) == (said, 2)
 
 
@@ -192,6 +191,12 @@ def test_list_shows_what_a_module_exposes(folder):
         (["list", "nothing"], "there is no module 'nothing' here"),
         (["serve", "shop.py"], "'shop.py' is a file: name the module, such as 'shop'"),
         (["list", "shop:ship"], "shop has no service 'ship' (did you mean 'shop'?)"),
+        (["list", "shop:orders"], "shop has no service 'orders' (it has shop)"),
+        (
+            ["compile", "shop", "-o", "shop.proto"],
+            "-o names the folder, in which each service gets its file",
+        ),
+        (["list", "shop.shop"], ") or among the installed ones: its service is shop:shop"),
         (["list", "empty"], "empty exposes nothing: put @expose on a function, or make a Service"),
         (["list", "bad"], "first (%s:4) can't be exposed on functions.v1.FunctionsService: a name that begins"),
         (["list", "late"], "its annotations name what is not defined: name 'Missing' is not defined"),
@@ -230,6 +235,19 @@ def test_a_file_where_a_folder_should_be(folder):
     (folder / "out").write_text("")
     result = run(folder, "compile", "shop", "-o", "out")
     assert (result.returncode, result.stderr) == (1, "error: can't write out/shop/v1/shop.proto: Not a directory\n")
+
+
+def test_a_full_disk_is_said_in_one_line(folder):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ephaptic_grpc", "list", "shop"]
+        result = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (1, "error: what is printed: No space left on device\n")
+
+
+def test_nothing_said_is_help(folder):
+    result = run(folder)
+    assert "Usage: ephaptic-grpc " in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_version(folder):

@@ -3,124 +3,18 @@
 import asyncio
 import functools
 import gc
-import itertools
-from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
-from datetime import date
 from decimal import Decimal
 
 import grpc
 import pytest
+from client_service import ADA, Greeter, User, began, ended, greeter, numbers, older, power, service, square, unexposed
 from pydantic import BaseModel
 from waiting import eventually
 
-from ephaptic_grpc import CallError, Client, Server, Service, Stream, connect, current_call
+from ephaptic_grpc import CallError, Client, Server, Service, Stream, connect
 
 pytestmark = pytest.mark.anyio
-
-service = Service("client.v1.ClientService")
-began: list[str] = []
-ended: list[str] = []
-"""The calls that wait on the server: those that have come so far, and those whose ``finally`` has run."""
-
-
-class User(BaseModel):
-    name: str
-    born: date
-
-
-class Greeter:
-    def __init__(self, greeting: str) -> None:
-        self.greeting = greeting
-
-    def greet(self, user: User, *, mark: str = "!") -> str:
-        return f"{self.greeting}, {user.name}{mark}"
-
-
-greeter = Greeter("Hello")
-service.expose(greeter.greet)
-
-
-def _power(base: int, exponent: int) -> int:
-    return base**exponent
-
-
-square = functools.partial(_power, exponent=2)
-service.expose(name="square")(square)
-
-
-@service.expose
-async def older(user: User, years: int = 1) -> User:
-    return User(name=user.name, born=user.born.replace(year=user.born.year - years))
-
-
-@service.expose
-def price(item: str, count: int) -> Decimal:
-    return Decimal("1.10") * count
-
-
-@service.expose
-async def birthdays(user: User, count: int = 3) -> AsyncIterator[User]:
-    for years in range(count):
-        yield User(name=user.name, born=user.born.replace(year=user.born.year + years))
-
-
-@service.expose
-def numbers(count: int) -> Iterator[int]:
-    yield from range(count)
-
-
-@service.expose
-async def many(count: int) -> AsyncIterator[int]:
-    for number in range(count):
-        yield number
-
-
-@service.expose
-async def ticks(name: str) -> AsyncIterator[int]:
-    try:
-        began.append(name)
-        for number in itertools.count():
-            yield number
-            await asyncio.sleep(0.005)
-    finally:
-        ended.append(name)
-
-
-@service.expose
-async def quiet() -> AsyncIterator[int]:
-    try:
-        began.append("quiet")
-        await asyncio.Event().wait()
-        yield 1
-    finally:
-        ended.append("quiet")
-
-
-@service.expose
-async def wait_for_ever() -> None:
-    try:
-        began.append("wait_for_ever")
-        await asyncio.Event().wait()
-    finally:
-        ended.append("wait_for_ever")
-
-
-@service.expose
-def sent() -> list[tuple[str, str]]:
-    """The caller's own metadata, as Python shows their values."""
-    return sorted((key, repr(value)) for key, value in current_call().metadata if key.startswith("x-"))
-
-
-@service.expose
-async def remaining() -> float | None:
-    return current_call().remaining()
-
-
-def unexposed() -> None: ...
-
-
-ADA = User(name="Ada", born=date(1815, 12, 10))
 
 
 @pytest.fixture
@@ -210,7 +104,7 @@ async def test_bind_takes_functions_bound_methods_and_partials(client):
 
 
 async def test_bind_refuses_what_is_not_exposed_and_clients_by_name(client, untyped):
-    for function in (unexposed, Greeter("Bye").greet, functools.partial(_power, exponent=3)):
+    for function in (unexposed, Greeter("Bye").greet, functools.partial(power, exponent=3)):
         with pytest.raises(LookupError, match=r"not exposed on client\.v1\.ClientService"):
             client.bind(function)
     with pytest.raises(TypeError, match="connect with the Service"):
@@ -282,6 +176,11 @@ async def test_to_await_what_streams_says_so_at_once(untyped):
     await eventually(lambda: ended == began)
 
 
+async def test_a_step_of_a_loop_that_is_dropped_still_gives_its_item(client):
+    assert await anext(aiter(client.numbers(3))) == 0
+    await eventually(lambda: ended == began)
+
+
 async def test_a_client_by_name_takes_arguments_by_position_or_by_name(untyped):
     with pytest.raises(TypeError, match="doesn't know the parameters' names: pass all by position, or all by name"):
         untyped.older(ADA, years=2)
@@ -290,7 +189,8 @@ async def test_a_client_by_name_takes_arguments_by_position_or_by_name(untyped):
 async def test_a_client_by_name_raises_what_the_server_says(untyped):
     with pytest.raises(CallError) as caught:
         await untyped.no_such_function()
-    assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+    assert str(caught.value) == "UNIMPLEMENTED: the server has no client.v1.ClientService/NoSuchFunction"
+    assert not caught.value.stale
     with pytest.raises(CallError) as caught:
         [item async for item in untyped.numbers("x")]
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT

@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
 import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from ephaptic_grpc import Service
@@ -108,6 +111,15 @@ def test_a_function_on_one_line(contract):
     assert lines["login"] == "login(user: str, password: SecretStr = ..., **more: Movie) -> None"
 
 
+def test_a_function_on_one_line_has_the_names_of_json():
+    service = Service("shop.v1.ShopService")
+
+    @service.expose
+    def find(from_: Annotated[int, Field(alias="from")]) -> None: ...
+
+    assert described(Contract.of(service).functions[0]) == "find(from: int) -> None"
+
+
 def test_a_docstring_never_leaves_its_comment():
     service = Service("chat.v1.ChatService")
 
@@ -130,6 +142,34 @@ def test_two_services_in_one_file_are_refused():
 def test_a_service_beside_a_shared_file_is_refused(name):
     with pytest.raises(ValueError, match=rf"{name} would be in \w+/v1/\w+\.proto"):
         proto_files([Contract.of(Service(name))])
+
+
+def test_what_the_server_fills_in_is_there_in_what_comes_back():
+    class Receipt(BaseModel):
+        id: int = Field(default_factory=lambda: 7)
+
+    class Note(BaseModel):
+        id: int = Field(default_factory=lambda: 7)
+
+    @dataclass
+    class Stamp:
+        at: float = field(default_factory=lambda: 7.0)
+
+    class Maybe(TypedDict, total=False):
+        id: int
+
+    service = Service("shop.v1.ShopService")
+
+    @service.expose
+    def buy(note: Note) -> tuple[Receipt, Note, Stamp, Maybe]: ...
+
+    python, typescript = (emit(Contract.of(service)) for emit in (python_module, typescript_module))
+    assert "class Receipt(Model):\n    id: int\n" in python
+    assert "class Note(SparseModel):\n    id: int | None = default()\n" in python  # None where the caller leaves it out
+    assert "class Stamp(Model):\n    at: float\n" in python
+    assert "class Maybe(SparseModel):\n    id: int | None = default()\n" in python
+    for interface in ("Receipt {\n  id:", "Note {\n  id:", "NoteInput {\n  id?:", "Stamp {\n  at:", "Maybe {\n  id?:"):
+        assert f"export interface {interface} number;" in typescript
 
 
 def test_a_service_without_functions_is_one():

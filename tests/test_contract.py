@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from ephaptic_grpc import Service
 from ephaptic_grpc.contract import Contract, Kind, fingerprint
+from ephaptic_grpc.descriptors import file_of, read_file
 
 
 class User(BaseModel):
@@ -108,6 +109,17 @@ def test_what_pydantic_has_no_schema_for_is_anything():
     made = contract_of(function).functions[0]
     assert made.parameters[0].schema == {}
     assert made.value == {"type": "array", "items": {}}
+
+
+def test_what_a_type_says_of_itself_and_makes_no_sense_is_left_out():
+    class Form(BaseModel):
+        name: str = Field(json_schema_extra={"required": True, "minLength": "3", "format": "name"})
+
+    def function(form: Form) -> None: ...
+
+    contract = contract_of(function)
+    assert contract.definitions["Form"]["properties"] == {"name": {"type": "string", "format": "name"}}
+    assert read_file(file_of(contract)) == [contract]
 
 
 def hash_of(function) -> str:

@@ -4,7 +4,14 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from ephaptic_grpc import Service
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.descriptors import FUNCTION_OPTION, descriptor_set, file_of, read_descriptor_set, read_file
+from ephaptic_grpc.descriptors import (
+    DEFINITIONS_OPTION,
+    FUNCTION_OPTION,
+    descriptor_set,
+    file_of,
+    read_descriptor_set,
+    read_file,
+)
 
 
 def test_a_contract_is_the_same_after_the_way_there_and_back(shapes):
@@ -45,6 +52,7 @@ def test_what_is_no_descriptor_set_is_said():
         ("name", "other", "can't be the RPC of 'other'"),
         ("value", "{", r"shapes\.v1\.ShapesService/Find, its value: bad JSON"),
         ("value", "[]", "it is not a JSON Schema"),
+        ("value", '{"type":"array","items":{"type":3}}', "it is not a JSON Schema: its 'type' makes no sense"),
         ("value", '{"$ref":"#/$defs/Nobody"}', "refers to 'Nobody', which is not defined"),
     ],
 )
@@ -53,6 +61,34 @@ def test_a_function_that_makes_no_sense_is_refused(shapes, field, value, said):
     (method,) = (method for method in file.service[0].method if method.name == "Find")
     setattr(method.options.Extensions[FUNCTION_OPTION], field, value)
     with pytest.raises(ValueError, match=said):
+        read_file(file)
+
+
+def test_a_function_that_can_be_called_in_no_way_is_refused(shapes):
+    for name, parameter, kind, said in (
+        ("Find", 1, 3, "two parameters take the same rest"),
+        ("Trees", 0, 1, "the arguments of a call are either a JSON array or an object"),
+    ):
+        file = file_of(Contract.of(shapes))
+        (method,) = (method for method in file.service[0].method if method.name == name)
+        method.options.Extensions[FUNCTION_OPTION].parameters[parameter].kind = kind
+        with pytest.raises(ValueError, match=rf"^shapes\.v1\.ShapesService/{name}: .*{said}"):
+            read_file(file)
+
+
+def test_two_functions_of_one_name_are_refused(shapes):
+    file = file_of(Contract.of(shapes))
+    file.service[0].method.append(file.service[0].method[0])
+    with pytest.raises(ValueError, match="two functions of the same name"):
+        read_file(file)
+
+
+@pytest.mark.parametrize("schema", ['{"$ref":"#/$defs/Node"}', '{"anyOf":[{"type":"null"},{"$ref":"#/$defs/Node"}]}'])
+def test_a_type_that_is_made_of_nothing_but_itself_is_refused(shapes, schema):
+    file = file_of(Contract.of(shapes))
+    (node,) = (one for one in file.service[0].options.Extensions[DEFINITIONS_OPTION] if one.name == "Node")
+    node.schema = schema
+    with pytest.raises(ValueError, match=r"^shapes\.v1\.ShapesService: the type 'Node' is made of nothing but itself"):
         read_file(file)
 
 

@@ -45,6 +45,21 @@ def test_every_service_is_listed(served):
     assert database.FindFileContainingSymbol("grpc.health.v1.Health").name == "grpc_health/v1/health.proto"
 
 
+def test_a_function_is_found_by_its_name(served):
+    found, *unknown = answers(served, "shapes.v1.ShapesService.Find", "shapes.v1.ShapesService.Lose", "shapes.v1.Find")
+    assert len(found.file_descriptor_response.file_descriptor_proto) > 1
+    assert [answer.error_response.error_code for answer in unknown] == 2 * [grpc.StatusCode.NOT_FOUND.value[0]]
+
+
+def answers(served, *symbols):
+    call = served.channel.stream_stream(
+        f"/{SERVICES[0]}/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return call(iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=one or None) for one in symbols]))
+
+
 def test_a_server_tells_nothing_unless_it_is_asked_for(serve, shapes):
     address = serve(shapes).address
     with pytest.raises(CallError) as caught:
@@ -53,16 +68,7 @@ def test_a_server_tells_nothing_unless_it_is_asked_for(serve, shapes):
 
 
 def test_what_makes_no_sense_is_answered(served):
-    call = served.channel.stream_stream(
-        f"/{SERVICES[0]}/ServerReflectionInfo",
-        reflection_pb2.ServerReflectionRequest.SerializeToString,
-        reflection_pb2.ServerReflectionResponse.FromString,
-    )
-    requests = [
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Thing"),
-        reflection_pb2.ServerReflectionRequest(),
-    ]
-    codes = [answer.error_response.error_code for answer in call(iter(requests))]
+    codes = [answer.error_response.error_code for answer in answers(served, "no.such.Thing", "")]
     assert codes == [grpc.StatusCode.NOT_FOUND.value[0], grpc.StatusCode.INVALID_ARGUMENT.value[0]]
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ephaptic_grpc import CallError, Service, connect_sync, current_call
 from ephaptic_grpc.payload import pack
-from ephaptic_grpc.remote import KEEP, Options, remote_of
+from ephaptic_grpc.remote import remote_of
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
 
@@ -32,18 +32,6 @@ def has_deadline() -> bool:
 
 
 def unexposed() -> None: ...
-
-
-def test_options_change_one_by_one():
-    options = Options.of(5, {"X-Tenant": "a", "x-trace-bin": b"\xff"})
-    assert options.metadata == (("x-tenant", "a"), ("x-trace-bin", b"\xff"))
-    assert options.but(KEEP, KEEP) == options
-    assert options.but(None, KEEP).timeout is None
-    assert options.but(KEEP, [("X-TENANT", "b"), ("x-tenant", "c")]).metadata == (
-        ("x-trace-bin", b"\xff"),
-        ("x-tenant", "b"),
-        ("x-tenant", "c"),
-    )
 
 
 def test_a_name_that_is_nearly_right_is_suggested():

@@ -12,6 +12,8 @@ from ephaptic_grpc.sources import SourceError, contract_of, is_address
         ("localhost:50051", True),
         ("[::1]:50051", True),
         ("unix:/run/chat.sock", True),
+        ("dns:///chat", True),
+        ("http://localhost", True),
         ("chat", False),
         ("app.rpc:chat", False),
         ("chat.binpb", False),
@@ -45,12 +47,19 @@ def test_one_of_several_is_chosen(tmp_path):
         ("nothing.binpb", "can't read nothing.binpb: No such file or directory"),
         ("nothing", "there is no module 'nothing' here"),
         ("localhost:1", "localhost:1: UNAVAILABLE"),
+        ("http://localhost", "a target is host:port, such as localhost:50051, not 'http://localhost': write"),
+        (":50051", "a target is host:port"),
     ],
 )
 def test_what_is_no_source_is_said(source, said):
     with pytest.raises(SourceError) as caught:
         contract_of(source, None)
     assert str(caught.value).startswith(said)
+
+
+def test_a_host_without_a_port_is_told_what_a_server_is():
+    with pytest.raises(SourceError, match=r"no module 'localhost' here .*; a server that runs is host:port, such as"):
+        contract_of("localhost", None)
 
 
 def test_a_server_that_tells_nothing_is_said(serve, shapes):

@@ -27,7 +27,6 @@ def compared(old, new, old_names=None, new_names=None, side=Side.ARGUMENT):
     ("old", "new"),
     [
         (INTEGER, {"type": "integer", "not": {"const": 3}}),
-        (INTEGER, {"type": ["integer", "null"]}),
         (INTEGER, {"allOf": [INTEGER]}),
         (INTEGER, {"oneOf": [INTEGER, STRING]}),
         (INTEGER, {"oneOf": [INTEGER], "discriminator": {"propertyName": 3, "mapping": {"a": []}}}),
@@ -71,6 +70,14 @@ def test_what_is_no_schema_is_unclear(schema):
         assert worst(compared(old, new)) is not COMPATIBLE
         assert worst(compared({"type": "array", "items": old}, {"type": "array", "items": new})) is not COMPATIBLE
         assert worst(compared(ref("X"), ref("X"), {"X": old}, {"X": new})) is not COMPATIBLE
+
+
+def test_several_types_are_a_union():
+    several = {"type": ["integer", "null"]}
+    assert worst(compared(INTEGER, several)) is COMPATIBLE
+    assert worst(compared(STRING, several)) is BREAKING
+    assert worst(compared(several, INTEGER)) is BREAKING
+    assert compared(several, {"anyOf": [INTEGER, {"type": "null"}]}) == []
 
 
 def test_a_change_far_away_is_seen_wherever_it_is_named():

@@ -1,12 +1,8 @@
 """The blocking client, for real: what is called, what comes back, and what ends a call."""
 
 import asyncio
-import functools
 import gc
-import itertools
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
@@ -14,108 +10,22 @@ from decimal import Decimal
 
 import grpc
 import pytest
+from client_service import (
+    ADA,
+    User,
+    began,
+    ended,
+    greeter,
+    numbers,
+    older,
+    service,
+    square,
+    unexposed,
+)
 from pydantic import BaseModel
 from waiting import eventually_sync
 
-from ephaptic_grpc import CallError, Service, SyncStream, connect_sync, current_call
-
-
-class User(BaseModel):
-    name: str
-    born: date
-
-
-service = Service("client.v1.ClientService")
-began: list[str] = []
-ended: list[str] = []
-"""The calls that wait on the server: those that have come so far, and those whose ``finally`` has run."""
-
-
-class Greeter:
-    def greet(self, user: User, *, mark: str = "!") -> str:
-        return f"Hello, {user.name}{mark}"
-
-
-greeter = Greeter()
-service.expose(greeter.greet)
-
-
-def _power(base: int, exponent: int) -> int:
-    return base**exponent
-
-
-square = functools.partial(_power, exponent=2)
-service.expose(name="square")(square)
-
-
-@service.expose
-async def older(user: User, years: int = 1) -> User:
-    return User(name=user.name, born=user.born.replace(year=user.born.year - years))
-
-
-@service.expose
-def price(item: str, count: int) -> Decimal:
-    return Decimal("1.10") * count
-
-
-@service.expose
-async def birthdays(user: User, count: int = 3) -> AsyncIterator[User]:
-    for years in range(count):
-        yield User(name=user.name, born=user.born.replace(year=user.born.year + years))
-
-
-@service.expose
-def numbers(count: int) -> Iterator[int]:
-    yield from range(count)
-
-
-@service.expose
-async def ticks() -> AsyncIterator[int]:
-    try:
-        began.append("ticks")
-        for number in itertools.count():
-            yield number
-            await asyncio.sleep(0.005)
-    finally:
-        ended.append("ticks")
-
-
-@service.expose
-def blocking_ticks() -> Iterator[int]:
-    try:
-        began.append("blocking_ticks")
-        for number in itertools.count():
-            yield number
-            time.sleep(0.005)
-    finally:
-        ended.append("blocking_ticks")
-
-
-@service.expose
-async def quiet() -> AsyncIterator[int]:
-    try:
-        began.append("quiet")
-        await asyncio.Event().wait()
-        yield 1
-    finally:
-        ended.append("quiet")
-
-
-@service.expose
-def sent() -> list[tuple[str, str]]:
-    """The caller's own metadata, as Python shows their values."""
-    return sorted((key, repr(value)) for key, value in current_call().metadata if key.startswith("x-"))
-
-
-@service.expose
-def remaining() -> float | None:
-    return current_call().remaining()
-
-
-def unexposed() -> None: ...
-
-
-ADA = User(name="Ada", born=date(1815, 12, 10))
+from ephaptic_grpc import CallError, Service, SyncStream, connect_sync
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ephaptic_grpc.contract import Kind, Parameter
-from ephaptic_grpc.schemas import Schema, reference
+from ephaptic_grpc.schemas import Schema, reference, types_of
 
 STARS: Final = {Kind.VAR_POSITIONAL: "*", Kind.VAR_KEYWORD: "**"}
 """What stands before a parameter that takes the rest."""
@@ -103,7 +103,7 @@ class Annotations:
             tuples = (items[:length] for length in range(least, len(items) + 1))
             return _joined(f"{self._builtin('tuple')}[{', '.join(some) or '()'}]" for some in tuples)
         item = schema.get("items", True)
-        hashable = isinstance(item, dict) and (item.get("type") in _SCALARS or "enum" in item or "const" in item)
+        hashable = isinstance(item, dict) and ("enum" in item or "const" in item or _is_scalar(item))
         kind = "set" if schema.get("uniqueItems") and hashable else "list"
         return f"{self._builtin(kind)}[{self.of(item)}]"
 
@@ -115,6 +115,11 @@ class Annotations:
 
     def _builtin(self, name: str) -> str:
         return self.use("builtins", name)
+
+
+def _is_scalar(schema: Schema) -> bool:
+    types = types_of(schema)
+    return bool(types) and _SCALARS.keys() >= set(types)
 
 
 def literal(value: object) -> str:

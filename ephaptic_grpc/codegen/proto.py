@@ -34,11 +34,15 @@ def proto_files(contracts: Iterable[Contract]) -> dict[str, str]:
 
 
 def described(function: Function) -> str:
-    """A function's signature on one line: ``search(query: str, *, k: int = 10) -> stream of Hit``."""
+    """A function's signature on one line: ``search(query: str, *, k: int = 10) -> stream of Hit``.
+
+    Its parameters are called what they are in JSON.
+    """
     annotations = Annotations({})
 
     def shown(parameter: Parameter) -> str:
-        text = f"{STARS.get(parameter.kind, '')}{parameter.name}: {annotations.of(parameter.schema)}"
+        called = parameter.alias or parameter.name
+        text = f"{STARS.get(parameter.kind, '')}{called}: {annotations.of(parameter.schema)}"
         if parameter.required or parameter.kind in STARS:
             return text
         return f"{text} = {'...' if parameter.default is None else literal(from_json(parameter.default))}"
@@ -65,6 +69,8 @@ def _file(contract: Contract, file: FileDescriptorProto) -> Iterator[str]:
         yield from _comment(function)
         stream = "stream " if function.streams else ""
         yield f"  rpc {method.name}({PAYLOAD}) returns ({stream}{PAYLOAD}) {{"
+        if function.idempotent:
+            yield "    option idempotency_level = IDEMPOTENT;"
         yield "    option (ephaptic_grpc.v1.function) = {"
         yield from _fields(method.options.Extensions[FUNCTION_OPTION], "      ")
         yield from ("    };", "  }")

@@ -12,7 +12,8 @@ from pydantic_core import from_json
 from ephaptic_grpc import generated
 from ephaptic_grpc.codegen.annotations import STARS, Annotations, literal, separated
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
-from ephaptic_grpc.schemas import ENUM_NAMES, Schema, compact, reference
+from ephaptic_grpc.schemas import Schema, compact, reference, types_of
+from ephaptic_grpc.vocabulary import ENUM_NAMES, FACTORY
 
 _RUNTIME: Final = "ephaptic_grpc.generated"
 _LINE: Final = 100
@@ -24,7 +25,7 @@ _RESERVED: Final = {
 }
 """What classes can't be called, since a module may mean something else by it."""
 
-_LITERALS: Final[dict[object, set[type]]] = {
+_LITERALS: Final[dict[str, set[type]]] = {
     "string": {str},
     "integer": {int},
     "number": {int, float},
@@ -58,6 +59,7 @@ class _Module:
         for name in contract.definitions:
             self._names[name] = _unique(_class_name(name), used)
         self._annotations = Annotations(self._names, taken)
+        self._sent = contract.sent()
         self._members = {
             name: dict(zip(map(repr, schema["enum"]), _member_names(schema), strict=True))
             for name, schema in contract.definitions.items()
@@ -103,7 +105,11 @@ class _Module:
             yield f"    {self._members[name][repr(value)]} = {literal(value)}"
 
     def _model(self, name: str, schema: Schema) -> Iterator[str]:
-        properties, required = schema.get("properties", {}), schema.get("required", ())
+        required = schema.get("required", ())
+        fields = schema.get("properties", {}).items()
+        properties = {key: field if isinstance(field, dict) else {} for key, field in fields}
+        if name not in self._sent:  # but comes back, with all its defaults
+            required = [*required, *(key for key, field in properties.items() if FACTORY in field)]
         sparse = any("default" not in field for key, field in properties.items() if key not in required)
         base = self._annotations.use(_RUNTIME, "SparseModel" if sparse else "Model")
         yield from ("", "", f"class {self._names[name]}({base}):")
@@ -138,7 +144,8 @@ class _Module:
         if function.streams:
             value = f"{self._annotations.use(_RUNTIME, 'SyncStream' if sync else 'Stream')}[{value}]"
         declared = self._annotations.use(_RUNTIME, "declared")
-        yield from ("", f"    @{declared}({literal(self._contract.fingerprint(function))})")
+        idempotent = ", idempotent=True" if function.idempotent else ""
+        yield from ("", f"    @{declared}({literal(self._contract.fingerprint(function))}{idempotent})")
         head = f"    {'' if sync or function.streams else 'async '}def {function.name}("
         parameters = list(self._parameters(function))
         line = f"{head}{', '.join(parameters)}) -> {value}:"
@@ -195,14 +202,13 @@ def _is_plain(schema: Schema, value: object) -> bool:
         return any(isinstance(option, dict) and _is_plain(option, value) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return repr(value) in map(repr, schema.get("enum", [schema.get("const")]))
-    kind = schema.get("type")
-    return "format" not in schema and kind in _LITERALS and type(value) in _LITERALS[kind]
+    return "format" not in schema and any(type(value) in _LITERALS.get(kind, ()) for kind in types_of(schema))
 
 
 def _is_nullable(schema: Schema) -> bool:
     """Whether None is a value of what a schema describes, as far as it says so itself."""
     return (
-        schema.get("type") == "null"
+        "null" in types_of(schema)
         or None in schema.get("enum", ())
         or any(isinstance(option, dict) and _is_nullable(option) for option in schema.get("anyOf", ()))
     )

@@ -78,7 +78,10 @@ def test_protoc_reads_the_contract_that_was_written(contract):
         assert protoc.main([*arguments, "hostile/v1/hostile.proto"]) == 0
         (file,) = descriptor_pb2.FileDescriptorSet.FromString((folder / "set.binpb").read_bytes()).file
     assert file == file_of(contract)
-    assert read_file(file) == [contract]
+    try:
+        assert read_file(file) == [contract]
+    except ValueError as error:
+        assert "is made of nothing but itself" in str(error)  # {"$ref": ...} to where it stands
 
 
 @settings(hostile_contracts, max_examples=20)

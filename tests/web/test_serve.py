@@ -155,6 +155,7 @@ def test_what_is_wrong_is_said_in_one_line(folder, arguments, said):
         command = [argument.replace("TAKEN", port) for argument in command]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
     assert result.returncode in (1, 2)
+    assert "Serving" not in result.stderr
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert said.replace("TAKEN", port) in line
 

@@ -173,10 +173,21 @@ def test_the_blocking_client(serve, shapes, shapes_client):
 
 
 def test_a_client_of_one_kind_is_not_one_of_the_other(shapes_client):
-    with pytest.raises(TypeError, match="a generated client"):
+    with pytest.raises(TypeError, match=r"a generated client, not .*: that one is for connect_sync"):
         connect("localhost:1", shapes_client.SyncShapesService)
-    with pytest.raises(TypeError, match="a generated client"):
+    with pytest.raises(TypeError, match=r"a generated client, not .*: that one is for connect$"):
         connect_sync("localhost:1", shapes_client.ShapesService)
+
+
+def test_a_module_and_an_instance_are_told_from_a_client(shapes, shapes_client):
+    with pytest.raises(TypeError, match=r": pass shapes_client\.ShapesService$"):
+        connect("localhost:1", shapes_client)
+    with pytest.raises(TypeError, match=r": pass shapes_client\.SyncShapesService$"):
+        connect_sync("localhost:1", shapes_client)
+    with pytest.raises(TypeError, match=r": pass shapes\.shapes$"):
+        connect("localhost:1", sys.modules["shapes"])
+    with pytest.raises(TypeError, match=r": pass its class, ShapesService$"):
+        connect("localhost:1", connect("localhost:1", shapes_client.ShapesService))
 
 
 def test_a_client_that_was_not_generated_has_no_functions():
@@ -234,6 +245,10 @@ async def changed():
     async def nothing() -> None:
         raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "not because of the contract")
 
+    @service.expose
+    async def login(user: str, password: str, **more: object) -> None:
+        raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+
     async with Server(service, port=0) as server:
         yield server
 
@@ -259,6 +274,28 @@ async def test_a_stale_client_is_told_apart_from_a_wrong_call(client, changed, s
     assert set(info.metadata) == {"client", "server"}
     assert info.metadata["client"] != info.metadata["server"]
     assert not chosen.value.stale
+
+
+async def test_a_client_of_a_function_that_is_gone_is_stale(changed, shapes_client):
+    node = shapes_client.Node(value=1)
+
+    def calls_sync():
+        with connect_sync(changed.address, shapes_client.SyncShapesService) as client:
+            for call in (lambda: client.list(1), lambda: next(client.trees(node))):
+                with pytest.raises(CallError) as gone:
+                    call()
+                yield gone.value
+
+    async with connect(changed.address, shapes_client.ShapesService) as client:
+        for call in (client.list(1), anext(client.trees(node))):
+            with pytest.raises(CallError) as gone:
+                await call
+            assert gone.value.stale
+        with pytest.raises(CallError) as chosen:
+            await client.login("ada", "x")
+    assert str(gone.value) == "UNIMPLEMENTED: the server has no shapes.v1.ShapesService/Trees"
+    assert (chosen.value.message, chosen.value.stale) == ("not yet", False)
+    assert all(error.stale for error in await asyncio.to_thread(list, calls_sync()))
 
 
 async def test_a_stale_client_is_told_so_however_much_is_wrong(changed, shapes_client):

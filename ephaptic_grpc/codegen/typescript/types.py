@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.schemas import Schema, Way, rebuilt, reference
+from ephaptic_grpc.schemas import Schema, Way, reached, rebuilt, reference
+from ephaptic_grpc.vocabulary import FACTORY
 
 _SCALARS: Final = {"integer": "number", "number": "number", "boolean": "boolean", "null": "null", "string": "string"}
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
@@ -29,8 +30,8 @@ class Types:
 
     def __init__(self, contract: Contract, taken: Iterable[str]) -> None:
         self._definitions = contract.definitions
-        sent = (parameter.schema for function in contract.functions for parameter in function.parameters)
-        ways = {_IN: self._reached(sent), _OUT: self._reached(function.value for function in contract.functions)}
+        got = (function.value for function in contract.functions)
+        ways = {_IN: contract.sent(), _OUT: reached(got, contract.definitions)}
         used = set(taken)
         self._names: dict[tuple[str, Way], str] = {}
         for name in contract.definitions:
@@ -94,7 +95,7 @@ class Types:
         required = set(schema.get("required", ()))
         for key, value in schema["properties"].items():
             about: Mapping[str, Any] = value if isinstance(value, dict) else {}
-            there = key in required or (way == _OUT and "default" in about)
+            there = key in required or (way == _OUT and _has_default(about))
             if docs:
                 told = "" if "default" not in about or there else f"\n@default {json.dumps(about['default'])}"
                 yield from jsdoc(f"{about.get('description', '')}{told}")
@@ -115,22 +116,6 @@ class Types:
             items.append(f"...{grouped(self.of(schema.get('items', True), way))}[]")
         return f"[{', '.join(items)}]"
 
-    def _reached(self, schemas: Iterable[Schema]) -> set[str]:
-        """The names of the definitions that schemas refer to, directly or through others."""
-        found: set[str] = set()
-        waiting = list(schemas)
-
-        def note(schema: Schema) -> Schema:
-            name = reference(schema)
-            if name is not None and name in self._definitions and name not in found:
-                found.add(name)
-                waiting.append(self._definitions[name])
-            return schema
-
-        while waiting:
-            rebuilt(waiting.pop(), note)
-        return found
-
     def _has_defaults(self, name: str) -> bool:
         """Whether a definition, or one that it refers to, looks different to who sends and to who gets it."""
         found = False
@@ -139,13 +124,19 @@ class Types:
             nonlocal found
             required = schema.get("required", ())
             fields = schema.get("properties", {}).items()
-            found |= any("default" in value for key, value in fields if isinstance(value, dict) and key not in required)
+            found |= any(
+                _has_default(value) for key, value in fields if isinstance(value, dict) and key not in required
+            )
             found |= schema.get("minItems", 0) < len(schema.get("prefixItems", ()))
             return schema
 
-        for reached in {name, *self._reached([self._definitions[name]])}:
-            rebuilt(self._definitions[reached], note)
+        for other in {name, *reached([self._definitions[name]], self._definitions)}:
+            rebuilt(self._definitions[other], note)
         return found
+
+
+def _has_default(schema: Mapping[str, Any]) -> bool:
+    return "default" in schema or FACTORY in schema
 
 
 def jsdoc(text: str) -> Iterator[str]:

@@ -1,0 +1,89 @@
+"""How calls are made: their deadline, and the metadata that go with them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import isnan
+from typing import Final, Self, cast
+
+from ephaptic_grpc.payload import BATCH_ASKED, HEARTBEAT_KEY, KIND_ASKED
+
+Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
+Pairs = tuple[tuple[str, str | bytes], ...]
+
+_LONGEST_TIMEOUT: Final = 1e9
+"""Seconds; gRPC takes a longer one for a deadline that has passed."""
+
+_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_TEXT: Final = re.compile(r"[\x20-\x7e]*")
+
+
+class Keep:
+    """The type of ``KEEP``."""
+
+    def __repr__(self) -> str:
+        return "<as it is>"
+
+
+KEEP: Final = Keep()
+"""Of ``with_options``: what isn't given stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How calls are made: seconds to a call's deadline (None for none), and metadata that goes with each."""
+
+    timeout: float | None
+    metadata: Pairs
+
+    @classmethod
+    def of(cls, timeout: float | None, metadata: Metadata) -> Self:
+        if not isinstance(timeout, int | float | None):
+            raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
+        if timeout is not None and isnan(timeout):
+            raise ValueError("timeout is a number of seconds or None, not NaN")
+        if timeout is not None and timeout > _LONGEST_TIMEOUT:
+            timeout = None
+        pairs = cast(
+            "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
+        )
+        lowered = tuple((key.lower(), value) for key, value in pairs)  # HTTP/2 has no capitals here
+        for key, value in lowered:
+            _check_metadata(key, value)
+        return cls(timeout, lowered)
+
+    def but(self, timeout: float | Keep | None, metadata: Metadata | Keep) -> Self:
+        changed = self if isinstance(timeout, Keep) else replace(self.of(timeout, ()), metadata=self.metadata)
+        if isinstance(metadata, Keep):
+            return changed
+        added = self.of(None, metadata).metadata
+        keys = {key for key, _ in added}
+        return replace(changed, metadata=(*(pair for pair in self.metadata if pair[0] not in keys), *added))
+
+
+def batched(metadata: Pairs) -> Pairs:
+    """Metadata that also asks for several items in one message."""
+    return (*metadata, BATCH_ASKED)
+
+
+def wants_heartbeats(metadata: Pairs) -> bool:
+    """Whether metadata ask for messages without an item."""
+    return any(key == HEARTBEAT_KEY for key, _ in metadata)
+
+
+def asked(metadata: Pairs) -> Pairs:
+    """Metadata that also asks whether the function streams."""
+    return (*batched(metadata), KIND_ASKED)
+
+
+def _check_metadata(key: str, value: str | bytes) -> None:
+    """Refuse what no header can carry. grpc doesn't say which key it was; an older one lets a stream wait for ever."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} can't be a key of metadata: it has letters, digits, '-', '_' and '.' only")
+    if key.endswith("-bin"):
+        if not isinstance(value, bytes):
+            raise TypeError(f"metadata {key!r} must be bytes, as that of every key that ends with '-bin'")
+    elif not isinstance(value, str | bytes):
+        raise TypeError(f"metadata {key!r} must be text, not {type(value).__name__}")
+    elif not _TEXT.fullmatch(value if isinstance(value, str) else value.decode("latin-1")):
+        raise ValueError(f"metadata {key!r} must be printable ASCII: send anything else as bytes under '{key}-bin'")
