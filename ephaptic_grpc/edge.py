@@ -79,8 +79,8 @@ class Calls(Generic[T]):
             await self._idle.wait()
 
     async def drain(self, grace: float, cleanup: float) -> None:
-        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait for ``cleanup``
-        seconds until their functions have ended.
+        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait until their functions
+        have ended, or none has for ``cleanup`` seconds.
 
         Called again while it runs, it shortens the grace.
         """
@@ -89,7 +89,10 @@ class Calls(Generic[T]):
         for call in self:
             call.interrupt(DRAINING)
         self._interrupted.set()
-        await asyncio.wait((idle,), timeout=cleanup)
+        before = len(self._calls) + 1
+        while len(self._calls) < before:  # to end thousands takes a while: as long as some do, the others have time
+            before = len(self._calls)
+            await asyncio.wait((idle,), timeout=cleanup)
         idle.cancel()
         interrupted.cancel()
 
