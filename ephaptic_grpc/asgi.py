@@ -6,17 +6,15 @@
 It needs the extra ``asgi``. What a call looks like is in ``faces``, how it lives in ``exchange``.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from ephaptic_grpc.codegen.openapi import with_services
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.edge import Calls, served
+from ephaptic_grpc.edge import DRAINING, Calls, served
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
 from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ephaptic_grpc")
 
-_STOPPING: Final = Status(grpc.StatusCode.UNAVAILABLE, "the server is stopping", ())
 _NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
 
 _FACES: Final[dict[bytes, Face]] = {
@@ -122,12 +119,7 @@ class WebApp:
         clean-up. A program that has its own ASGI server calls it before that server stops, which waits for streams.
         """
         self._stopping = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.idle(), grace)
-        for exchange in self._calls:
-            exchange.interrupt(_STOPPING)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.idle(), self._limits.cleanup)
+        await self._calls.drain(grace, self._limits.cleanup)
         for path in self._calls.paths():
             logger.error("%s ignored its cancellation and was left behind", path)
         self._threads.close()
@@ -165,7 +157,7 @@ class WebApp:
                 answer = answer._replace(status=404)  # nothing was called: it is the path that isn't there
             await _answer(answer, send)
         elif self._stopping:
-            await _answer(face.failed(_STOPPING), send)
+            await _answer(face.failed(DRAINING), send)
         else:
             await Exchange(endpoint, face, scope, receive, send).run(timeout)
 

@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import grpc
 
+from ephaptic_grpc.connections import ChannelOptions
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.limits import AHEAD_SECONDS
@@ -303,9 +304,7 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(
-        self, target: str, credentials: grpc.ChannelCredentials | None, options: tuple[tuple[str, int], ...]
-    ) -> None:
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> None:
         self._target: Final = target
         self._options: Final = options
         self._credentials: Final = credentials

@@ -68,6 +68,7 @@ class Function:
         streams: whether it gives a stream of values or exactly one.
         parameters: what it takes, in order.
         value: the JSON Schema of its value or, where it streams, of each item.
+        idempotent: whether running it twice is as good as once.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Function:
     streams: bool
     parameters: tuple[Parameter, ...]
     value: Schema
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Contract:
                 streams=procedure.streams,
                 parameters=tuple(_completed(draft, next(made)) for draft, _ in parameters),
                 value=next(made),
+                idempotent=procedure.idempotent,
             )
             for procedure, parameters in drafts
         )
@@ -156,6 +159,7 @@ class Contract:
                     "path": rpc_path(self.service, function.name),
                     "doc": function.doc,
                     "streams": function.streams,
+                    "idempotent": function.idempotent,
                     "parameters": [
                         {
                             "name": parameter.name,

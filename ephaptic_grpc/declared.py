@@ -16,16 +16,17 @@ from ephaptic_grpc.values import Value
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def declared(contract: str) -> Callable[[F], F]:
+def declared(contract: str, *, idempotent: bool = False) -> Callable[[F], F]:
     """Make a remote function of a method that only declares one.
 
     Args:
         contract: the hash of the function's contract, which goes with each call: from it the server knows, where
             arguments don't fit, whether the client was generated from an older contract.
+        idempotent: whether running it twice is as good as once.
     """
 
     def declare(function: F) -> F:
-        return cast("F", Declaration(function, contract))
+        return cast("F", Declaration(function, contract, idempotent=idempotent))
 
     return declare
 
@@ -33,8 +34,9 @@ def declared(contract: str) -> Callable[[F], F]:
 class Declaration:
     """A method of a generated client's class. An instance gets what calls the function."""
 
-    def __init__(self, function: Callable[..., Any], contract: str) -> None:
+    def __init__(self, function: Callable[..., Any], contract: str, *, idempotent: bool) -> None:
         self.function = function
+        self.idempotent = idempotent
         self._contract = contract
         self._methods: dict[str, Method] = {}
 
@@ -76,6 +78,10 @@ class _Declarations:
         if declaration is None:
             raise unknown(self.owner._service, name, self.declarations)
         return declaration.method(self.owner)
+
+    def idempotent(self) -> list[str]:
+        service, declarations = self.owner._service, self.declarations
+        return [rpc_path(service, name) for name, declaration in declarations.items() if declaration.idempotent]
 
 
 def declarations_of(client: type[BaseClient]) -> Functions:

@@ -21,6 +21,9 @@ from ephaptic_grpc.vocabulary import UNIONS
 
 PAYLOAD: Final = "ephaptic_grpc.v1.Payload"
 
+_IDEMPOTENT: Final = descriptor_pb2.MethodOptions.IDEMPOTENT
+_NO_SIDE_EFFECTS: Final = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+
 # Typed by the generated module as something that the stubs of protobuf don't take.
 DEFINITIONS_OPTION: Final[Any] = contract_pb2.definitions
 FUNCTION_OPTION: Final[Any] = contract_pb2.function
@@ -42,6 +45,8 @@ def file_of(contract: Contract) -> descriptor_pb2.FileDescriptorProto:
         method = service.method.add(name=rpc_name(function.name), input_type=f".{PAYLOAD}", output_type=f".{PAYLOAD}")
         if function.streams:
             method.server_streaming = True
+        if function.idempotent:
+            method.options.idempotency_level = _IDEMPOTENT
         method.options.Extensions[FUNCTION_OPTION].CopyFrom(_message(function))
     return file
 
@@ -139,7 +144,8 @@ def _read(name: str, service: descriptor_pb2.ServiceDescriptorProto) -> Contract
         parameters = tuple(_read_parameter(parameter, where) for parameter in message.parameters)
         _check_signature(parameters, where)
         value = _schema(message.value, f"{where}, its value")
-        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value))
+        idempotent = method.options.idempotency_level in (_IDEMPOTENT, _NO_SIDE_EFFECTS)
+        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value, idempotent))
     contract = Contract(name, tuple(functions), definitions)
     _check_references(contract)
     return contract

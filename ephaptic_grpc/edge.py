@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from ephaptic_grpc.call import Call
 from ephaptic_grpc.contract import fingerprint
@@ -17,6 +18,15 @@ from ephaptic_grpc.service import Service, default_service
 logger = logging.getLogger("ephaptic_grpc")
 
 
+DRAINING: Final = status_of(
+    ServiceError(
+        grpc.StatusCode.UNAVAILABLE,
+        "the server is draining: it is about to end",
+        ErrorInfo(reason="DRAINING", domain="ephaptic_grpc"),
+    ),
+    "",
+)
+"""What a call is told that the grace was too short for."""
 LATE: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed", ())
 """Told to a caller whose call took too long."""
 
@@ -26,6 +36,9 @@ class InFlight(Protocol):
 
     @property
     def procedure(self) -> Procedure: ...
+
+    def interrupt(self, status: Status) -> None:
+        """Tell the caller, if there still is one, and cancel the function. To interrupt it again does nothing."""
 
 
 T = TypeVar("T", bound=InFlight)
@@ -42,6 +55,7 @@ class Calls(Generic[T]):
         self._most: Final = most
         self._calls: set[T] = set()
         self._idle = asyncio.Event()
+        self._interrupted = asyncio.Event()
 
     def enter(self, call: T) -> None:
         """Count a call.
@@ -66,6 +80,21 @@ class Calls(Generic[T]):
         while self._calls:
             self._idle.clear()
             await self._idle.wait()
+
+    async def drain(self, grace: float, cleanup: float) -> None:
+        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait for ``cleanup``
+        seconds until their functions have ended.
+
+        Called again while it runs, it shortens the grace.
+        """
+        idle, interrupted = asyncio.ensure_future(self.idle()), asyncio.ensure_future(self._interrupted.wait())
+        await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        for call in self:
+            call.interrupt(DRAINING)
+        self._interrupted.set()
+        await asyncio.wait((idle,), timeout=cleanup)
+        idle.cancel()
+        interrupted.cancel()
 
     def paths(self) -> list[str]:
         return sorted(call.procedure.path for call in self._calls)

@@ -80,6 +80,15 @@ class _Functions:
             was, is_now = ("a stream", "one value")[:: 1 if old.streams else -1]
             said = f"gave {was}, gives {is_now}: all its callers fail; expose the new one under another name"
             yield Finding(Severity.BREAKING, old.name, "", said)
+        if old.idempotent and not new.idempotent:
+            said = (
+                "was idempotent, is no longer: clients of the older contract make a call again that may have run; "
+                "expose the new one under another name"
+            )
+            yield Finding(Severity.BREAKING, old.name, "", said)
+        elif new.idempotent and not old.idempotent:
+            said = "is idempotent now: newer clients make a call again that no server answered"
+            yield Finding(Severity.COMPATIBLE, old.name, "", said)
         for found in self._parameters(old.parameters, new.parameters):
             yield Finding(found.severity, old.name, found.path, found.sentence)
         if old.streams == new.streams:

@@ -43,7 +43,7 @@ class Rpc(Call):
         telling: tells the caller of an interrupted call; None for one that wasn't.
     """
 
-    __slots__ = ("_timer", "task", "telling")
+    __slots__ = ("_opening", "_timer", "_waiting", "task", "telling")
 
     _transport: _Context
 
@@ -54,6 +54,16 @@ class Rpc(Call):
         self.task = asyncio.current_task()
         self.telling: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._opening = False
+        self._waiting: Status | None = None
+
+    async def open(self, sending: Awaitable[object]) -> None:
+        """Wait until what is sent first has left. While it is on its way, gRPC takes no status."""
+        self._opening = True
+        await sending
+        self._opening = False
+        if self._waiting is not None:
+            self.interrupt(self._waiting)
 
     def remaining(self) -> float | None:
         if self._timer is None:
@@ -73,12 +83,16 @@ class Rpc(Call):
 
     def interrupt(self, status: Status) -> None:
         """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
-        if self.telling is None and self.task is not None:
+        if self._opening:
+            self._waiting = self._waiting or status
+        elif self.telling is None and self.task is not None:
             self.telling = self.task.get_loop().create_task(self._tell(status))
             self.task.cancel()
 
     async def _tell(self, status: Status) -> None:
-        with suppress(grpc.aio.BaseError, asyncio.InvalidStateError):  # the call has ended by itself
+        if self._transport.done():
+            return  # the call has ended by itself
+        with suppress(grpc.aio.BaseError, asyncio.InvalidStateError):  # the first is how it always ends
             await self._transport.abort(status.code, status.message, status.trailing_metadata)
 
     async def fail(self, error: BaseException) -> Never:
@@ -145,7 +159,11 @@ def _stream_handler(
 
     async def handle(message: bytes, context: _Context) -> None:
         call = Rpc(procedure, context)
-        write = context.write
+
+        async def write(message: bytes) -> None:
+            nonlocal write
+            write = context.write
+            await call.open(write(message))
 
         async def send(*items: bytes) -> None:
             message = pack(*items)
@@ -163,7 +181,7 @@ def _stream_handler(
                 call.bound(limits)
             metadata = context.invocation_metadata() or ()
             if KIND_ASKED in metadata:
-                await context.send_initial_metadata((KIND_STREAM,))
+                await call.open(context.send_initial_metadata((KIND_STREAM,)))
             await run(arguments(message, request_bytes), send, call.interrupt, Delivery.asked(metadata))
             if call.telling is not None:
                 raise asyncio.CancelledError

@@ -69,9 +69,30 @@ gRPC's own limit, 1,000, lost 1,800 of 5,000 streams that were opened at once, e
 """
 
 PING_SECONDS: Final = 30.0
-"""How often a proxy asks the server whether it is still there; the server allows three times as many.
+"""How often a proxy asks the server whether it is still there; the server allows more.
 
 gRPC's own server takes it for an attack, and ended a quiet stream after 133 s.
+"""
+
+KEEPALIVE_SECONDS: Final = 15.0
+"""After so much silence of a connection, a server asks its peer whether it is still there, and a client does while a
+call is in flight. gRPC's own servers ask after two hours, its clients never: what a broken network leaves stayed open.
+"""
+
+KEEPALIVE_TIMEOUT_SECONDS: Final = 10.0
+"""How long the answer may take before the connection is given up: 25 s after the last sign of life, so within 30."""
+
+RECONNECT_SECONDS: Final = (0.25, 5.0)
+"""How long a client waits after it could not connect, at first and at most. With gRPC's own 1 s and 2 min, a client of
+a server that was away for some minutes went on failing for two more.
+"""
+
+RETRY_ATTEMPTS: Final = 5
+"""How often a call of an idempotent function is made at most, while no server answers; gRPC allows no more."""
+
+RETRY_SECONDS: Final = (0.25, 2.0)
+"""How long a client waits before it makes such a call again, at first and at most; each time twice as long, and gRPC
+varies it by a fifth. The five attempts last 3.75 s: a server that was killed is back by then.
 """
 
 
@@ -121,7 +142,8 @@ class Limits:
         max_timeout: seconds that a call has at most, whatever its caller wants.
         first_item_timeout: seconds from the start of a stream to its first item; then it is DEADLINE_EXCEEDED.
         idle_timeout: seconds that a generator takes for one more item, or to end. A slow reader uses none of them.
-        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish.
+        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish. With the default, a
+            server that is told to stop has ended within the grace and a second.
     """
 
     request_bytes: int = JSON_BYTES
@@ -132,7 +154,7 @@ class Limits:
     max_timeout: float | None = None
     first_item_timeout: float | None = None
     idle_timeout: float | None = None
-    cleanup: float = 2.0
+    cleanup: float = 0.5
 
     def __post_init__(self) -> None:
         _check_whole(self, "request_bytes", "reply_bytes", "calls", "threads")

@@ -34,6 +34,7 @@ class Procedure:
         doc: its docstring, cleaned; empty where it has none.
         streams: whether it gives a stream of values (a server-streaming RPC) or exactly one (a unary RPC).
         threaded: whether it is called in a thread, being synchronous.
+        idempotent: whether running it twice is as good as once, so that clients may make a call again.
         value_type: the declared type of its value, or of each item of its stream; ``Any`` where none is declared.
         arguments: what it takes.
         value: what it gives.
@@ -48,6 +49,7 @@ class Procedure:
     doc: str
     streams: bool
     threaded: bool
+    idempotent: bool
     value_type: Any
     arguments: Arguments
     value: Value
@@ -61,6 +63,8 @@ def inspect_function(
     response_model: object,
     namespace: Mapping[str, Any],
     limits: FunctionLimits,
+    *,
+    idempotent: bool = False,
 ) -> Procedure:
     """The procedure that a function becomes.
 
@@ -71,6 +75,7 @@ def inspect_function(
         response_model: the type of its value or item, in place of what is annotated; None keeps that.
         namespace: names, besides those of the function's module, that its annotations may use.
         limits: what it allows in place of what its server does.
+        idempotent: whether running it twice is as good as once.
 
     Raises:
         ExposeError: it can't be exposed.
@@ -96,6 +101,7 @@ def inspect_function(
         doc=inspect.getdoc(layers[-1]) or "",
         streams=streams,
         threaded=not on_loop,
+        idempotent=idempotent,
         value_type=value_type,
         arguments=Arguments(signature),
         value=_value(value_type, "item" if streams else "value"),

@@ -10,6 +10,7 @@ import grpc
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from ephaptic_grpc.connections import ChannelOptions, client_options
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
@@ -128,6 +129,10 @@ class Functions(Protocol):
         """
         ...
 
+    def idempotent(self) -> list[str]:
+        """The paths of those that may run twice."""
+        ...
+
 
 class Remote(Functions, Protocol):
     """The functions of a service, as far as they are known."""
@@ -202,6 +207,9 @@ class _Declared:
             raise unknown(self.service.name, name, procedures)
         return _typed(procedures[name])
 
+    def idempotent(self) -> list[str]:
+        return self.service.idempotent
+
     def method_of(self, function: Callable[..., Any], /) -> Method:
         return _typed(self.service.procedure_of(function))
 
@@ -221,11 +229,14 @@ class _Named:
             raise AttributeError(f"{name!r} can't be a function: {error}") from None
         return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json, from_json)
 
+    def idempotent(self) -> list[str]:
+        return []
+
     def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
         raise TypeError("bind needs to know the types: connect with the Service instead of its name")
 
 
-def channel_options(remote: Functions, reply_bytes: int | None) -> tuple[tuple[str, int], ...]:
+def channel_options(remote: Functions, reply_bytes: int | None) -> ChannelOptions:
     """The options of a client's channel.
 
     Args:
@@ -237,7 +248,8 @@ def channel_options(remote: Functions, reply_bytes: int | None) -> tuple[tuple[s
     """
     if reply_bytes is not None and (type(reply_bytes) is not int or reply_bytes < 1):
         raise ValueError(f"reply_bytes must be a whole number, at least 1, not {reply_bytes!r}")
-    return (("grpc.max_receive_message_length", (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES),)
+    largest = (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES
+    return [("grpc.max_receive_message_length", largest), *client_options(remote.idempotent())]
 
 
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:

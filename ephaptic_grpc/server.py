@@ -17,15 +17,22 @@ from typing import Final, Self
 
 import grpc
 
+from ephaptic_grpc.connections import server_options
 from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.handlers import Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, PING_SECONDS, Limits
+from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, Limits
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
 
 logger = logging.getLogger("ephaptic_grpc")
+
+_TELLING_SECONDS: Final = 0.25
+"""How long callers have to read the end of their calls, at least."""
+
+_LATEST_SECONDS: Final = 5.0
+"""By how much gRPC's own drain outlasts ours, which is to end it."""
 
 
 class Server:
@@ -105,8 +112,7 @@ class Server:
                 ("grpc.max_receive_message_length", self._request_bytes + ENVELOPE_BYTES),
                 ("grpc.server.max_pending_requests", PENDING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
-                ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1000 / 3)),
-                ("grpc.keepalive_permit_without_calls", 1),
+                *server_options(),
             ]
         )
         server.add_generic_rpc_handlers((Paths(self._paths), self._health.handler()))
@@ -135,11 +141,12 @@ class Server:
         if self._calls.paths() and grace:
             logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
         await self._health.drain()
-        stopping = asyncio.ensure_future(server.stop(grace))
-        await self._health.dismiss(stopping)
-        await stopping
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.idle(), self._limits.cleanup)
+        loop, cleanup = asyncio.get_running_loop(), self._limits.cleanup
+        until = loop.time() + grace + cleanup
+        stopping = asyncio.ensure_future(server.stop(grace + cleanup + _LATEST_SECONDS))
+        await asyncio.gather(self._health.dismiss(stopping), self._calls.drain(grace, cleanup))
+        # Of those that were told, some may still have to read all that was sent before.
+        await asyncio.gather(stopping, server.stop(max(until - loop.time(), _TELLING_SECONDS)))
         if self._server is None:
             return  # another call of this was first
         self._server = None

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, overload
 from ephaptic_grpc.binary import warn_of_text
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.limits import JSON_BYTES, FunctionLimits
-from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name
+from ephaptic_grpc.names import check_function_name, check_service_name, rpc_name, rpc_path
 from ephaptic_grpc.procedure import Procedure, check_function, inspect_function, is_defined_in, own_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,6 +23,7 @@ class _Exposed:
     function: Callable[..., Any]
     response_model: object
     limits: FunctionLimits
+    idempotent: bool
     frame: types.FrameType
 
 
@@ -56,6 +57,7 @@ class Service:
         *,
         name: str | None = None,
         response_model: object = None,
+        idempotent: bool = False,
         request_bytes: int | None = None,
         reply_bytes: int | None = None,
         first_item_timeout: float | None = None,
@@ -69,6 +71,7 @@ class Service:
         *,
         name: str | None = None,
         response_model: object = None,
+        idempotent: bool = False,
         request_bytes: int | None = None,
         reply_bytes: int | None = None,
         first_item_timeout: float | None = None,
@@ -83,6 +86,9 @@ class Service:
             function: a function, a bound method or a ``functools.partial``; synchronous or not.
             name: what clients call it, in place of its own name.
             response_model: the type of its value, or of each item, in place of what it is annotated with.
+            idempotent: whether running it twice is as good as once. Then clients make a call again, a few times, where
+                a server could not be reached or died before anything came back. Without it, a call that may have
+                begun to run is never made again.
             request_bytes: bytes of JSON that its arguments have at most. This and what follows stand in place of the
                 server's own ``Limits``.
             reply_bytes: bytes of JSON that its value, or one item, has at most.
@@ -105,14 +111,13 @@ class Service:
         )
 
         def add(function: F) -> F:
-            self._expose(function, name, response_model, limits, frame)
+            self._expose(name, _Exposed(function, response_model, limits, idempotent, frame))
             return function
 
         if function is None:
             return add
-        self._expose(
-            function, name, response_model, limits, frame
-        )  # at the same depth as in add: warnings count frames
+        # At the same depth as in add: warnings count frames.
+        self._expose(name, _Exposed(function, response_model, limits, idempotent, frame))
         return function
 
     @property
@@ -134,6 +139,11 @@ class Service:
         """
         return {name: self._resolve(name) for name in self._procedures}
 
+    @property
+    def idempotent(self) -> list[str]:
+        """The paths of the functions that may run twice; their annotations need not be defined yet."""
+        return [rpc_path(self.name, name) for name, exposed in self._procedures.items() if exposed.idempotent]
+
     def procedure_of(self, function: Callable[..., Any]) -> Procedure:
         """The procedure that a function was exposed as.
 
@@ -145,14 +155,8 @@ class Service:
                 return procedure
         raise LookupError(f"{_shown(function)} is not exposed on {self.name}")
 
-    def _expose(
-        self,
-        function: Callable[..., Any],
-        name: str | None,
-        response_model: object,
-        limits: FunctionLimits,
-        frame: types.FrameType,
-    ) -> None:
+    def _expose(self, name: str | None, exposed: _Exposed) -> None:
+        function = exposed.function
         try:
             check_function(function)
             called = own_name(function) if name is None else name
@@ -163,7 +167,7 @@ class Service:
         except (ExposeError, ValueError) as error:
             raise self._refusal(function, error) from None
         self._rpcs[rpc] = called
-        self._procedures[called] = _Exposed(function, response_model, limits, frame)
+        self._procedures[called] = exposed
         try:
             self._resolve(called, stacklevel=4)
         except ExposeError as error:
@@ -179,7 +183,15 @@ class Service:
         # Only where it was defined there itself: elsewhere the same name can be another class.
         namespace = frame.f_locals if is_defined_in(function, frame) else {}
         try:
-            procedure = inspect_function(function, self.name, name, exposed.response_model, namespace, exposed.limits)
+            procedure = inspect_function(
+                function,
+                self.name,
+                name,
+                exposed.response_model,
+                namespace,
+                exposed.limits,
+                idempotent=exposed.idempotent,
+            )
         except ExposeError as error:
             raise self._refusal(function, error) from error.__cause__
         except NameError as error:

@@ -92,7 +92,9 @@ async def test_it_stops():
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         await app.stop()
         answer = await client.post("/shop.v1.ShopService/Place", json=[{"item": "x"}])
-    assert (answer.status_code, answer.json()) == (503, {"code": 14, "message": "the server is stopping"})
+    assert (answer.status_code, answer.json()["code"]) == (503, 14)
+    assert "draining" in answer.json()["message"]
+    assert answer.json()["details"][0]["reason"] == "DRAINING"
 
 
 def test_the_package_needs_none_of_it():

@@ -69,6 +69,8 @@ def _file(contract: Contract, file: FileDescriptorProto) -> Iterator[str]:
         yield from _comment(function)
         stream = "stream " if function.streams else ""
         yield f"  rpc {method.name}({PAYLOAD}) returns ({stream}{PAYLOAD}) {{"
+        if function.idempotent:
+            yield "    option idempotency_level = IDEMPOTENT;"
         yield "    option (ephaptic_grpc.v1.function) = {"
         yield from _fields(method.options.Extensions[FUNCTION_OPTION], "      ")
         yield from ("    };", "  }")

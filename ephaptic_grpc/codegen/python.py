@@ -144,7 +144,8 @@ class _Module:
         if function.streams:
             value = f"{self._annotations.use(_RUNTIME, 'SyncStream' if sync else 'Stream')}[{value}]"
         declared = self._annotations.use(_RUNTIME, "declared")
-        yield from ("", f"    @{declared}({literal(self._contract.fingerprint(function))})")
+        idempotent = ", idempotent=True" if function.idempotent else ""
+        yield from ("", f"    @{declared}({literal(self._contract.fingerprint(function))}{idempotent})")
         head = f"    {'' if sync or function.streams else 'async '}def {function.name}("
         parameters = list(self._parameters(function))
         line = f"{head}{', '.join(parameters)}) -> {value}:"

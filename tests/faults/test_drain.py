@@ -121,21 +121,35 @@ async def test_a_stream_whose_end_is_still_on_its_way_arrives_in_full(start_serv
     assert not server.errors(), server.errors()
 
 
+async def told_of_the_drain(call) -> None:
+    """Wait for the end of a call that the grace was too short for."""
+    with pytest.raises(CallError) as caught:
+        await call
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    assert "draining" in caught.value.message
+    assert [detail.reason for detail in caught.value.details] == ["DRAINING"]
+
+
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 async def test_what_takes_longer_than_the_grace_is_cancelled(start_server, number):
     server = start_server(0.3)
     async with connect(server.address, slow) as client:
         unary = asyncio.create_task(client.coroutine("coroutine"))
-        streams = [await first(client.async_waiting("async")), await first(client.sync_waiting("sync"))]
-        await client.has_begun("coroutine")
+        thread = asyncio.create_task(client.sleeps("asleep"))
+        functions = ["async_waiting", "sync_waiting", "async_parked", "sync_parked"]
+        streams = [await first(client.call(function, function)) for function in functions]
+        await asyncio.gather(client.has_begun("coroutine"), client.has_begun("asleep"))
+        await asyncio.gather(client.is_parked("async_parked"), client.is_parked("sync_parked"))
         server.signal(number)
-        with pytest.raises(CallError):
-            await unary
-        for stream in streams:
-            with pytest.raises(CallError):
-                await rest(stream)
+        await asyncio.gather(*(told_of_the_drain(call) for call in (unary, thread, *map(rest, streams))))
     await exited(server, within=8)
-    assert sorted(server.lines()) == ["async CancelledError", "coroutine CancelledError", "sync GeneratorExit"]
+    assert sorted(server.lines()) == [
+        "async_parked GeneratorExit",
+        "async_waiting CancelledError",
+        "coroutine CancelledError",
+        "sync_parked GeneratorExit",
+        "sync_waiting GeneratorExit",
+    ]
     assert not server.errors(), server.errors()
 
 
@@ -177,8 +191,7 @@ async def test_a_second_signal_ends_the_grace(start_server, numbers):
             await refuses(other)
         assert not call.done()
         server.signal(numbers[1])
-        with pytest.raises(CallError):
-            await call
+        await told_of_the_drain(call)
     await exited(server, within=8)
     assert "coroutine CancelledError" in server.lines()
     assert not server.errors(), server.errors()
@@ -195,9 +208,8 @@ async def test_a_function_that_ignores_its_cancellation_is_left_behind(start_com
         async with connect(server.address, slow) as other:
             await refuses(other)
         server.signal()
-        with pytest.raises(CallError):
-            await task
-    await exited(server, within=15)  # the clean-up of others has two seconds
+        await told_of_the_drain(task)
+    await exited(server, within=15)
     assert "deaf ignored it" in server.lines()
     path = slow.procedures[function].path
     assert server.errors().count(f"ERROR ephaptic_grpc: {path} ignored its cancellation and was left behind") == 1
@@ -211,8 +223,7 @@ async def test_a_thread_that_sleeps_on_does_not_hold_up_the_exit(start_server, f
         task = asyncio.ensure_future(call) if function == "sleeps" else asyncio.create_task(rest(call))
         await client.has_begun("asleep")
         server.signal()
-        with pytest.raises(CallError):
-            await task
+        await told_of_the_drain(task)
     await exited(server, within=15)
     path = slow.procedures[function].path
     left_behind = f"ERROR ephaptic_grpc {path} ignored its cancellation and was left behind\n"
@@ -224,8 +235,7 @@ async def test_what_fails_in_its_clean_up_is_logged(start_server):
     async with connect(server.address, slow) as client:
         stream = await first(client.fails_in_cleanup("broken"))
         server.signal()
-        with pytest.raises(CallError):
-            await rest(stream)
+        await told_of_the_drain(rest(stream))
     await exited(server, within=8)
     assert "RuntimeError: the clean-up failed" in server.errors()
     assert server.errors().count("ERROR") == 1, server.errors()

@@ -150,7 +150,7 @@ class Filters(TypedDict, total=False):
     limit: int
 
 
-@shapes.expose
+@shapes.expose(idempotent=True)
 async def echo(everything: Everything) -> Everything:
     """Give back what came."""
     return everything

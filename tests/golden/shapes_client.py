@@ -110,7 +110,7 @@ Tags = TypeAliasType("Tags", "dict[str, _list[str]]")
 class ShapesService(DeclaredClient, service="shapes.v1.ShapesService"):
     """A client of shapes.v1.ShapesService: ``connect(target, ShapesService)``."""
 
-    @declared("1d347c31349213a5")
+    @declared("1d347c31349213a5", idempotent=True)
     async def echo(self, everything: Everything) -> Everything:
         """Give back what came."""
         raise NotImplementedError  # what calls it takes its place
@@ -158,7 +158,7 @@ class ShapesService(DeclaredClient, service="shapes.v1.ShapesService"):
 class SyncShapesService(SyncDeclaredClient, service="shapes.v1.ShapesService"):
     """A blocking client of shapes.v1.ShapesService: ``connect_sync(target, SyncShapesService)``."""
 
-    @declared("1d347c31349213a5")
+    @declared("1d347c31349213a5", idempotent=True)
     def echo(self, everything: Everything) -> Everything:
         """Give back what came."""
         raise NotImplementedError  # what calls it takes its place

@@ -1,0 +1,61 @@
+"""What gRPC is told of connections: when a silent peer is given up, and which calls are made again."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ephaptic_grpc import limits
+
+ChannelOptions = list[tuple[str, Any]]
+"""What grpc takes as ``options``, of a server and of a channel."""
+
+
+def server_options() -> ChannelOptions:
+    """How a server keeps its connections. Clients and proxies may ask twice as often as they do."""
+    return [
+        *_keepalive(),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(min(limits.PING_SECONDS, limits.KEEPALIVE_SECONDS) / 2)),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def client_options(idempotent: Iterable[str]) -> ChannelOptions:
+    """How a client keeps its connection.
+
+    Args:
+        idempotent: the paths of functions that may run twice. Their calls are made again where they fail with
+            UNAVAILABLE before anything has come back; those of others only where gRPC knows that none has begun to run.
+    """
+    first, most = limits.RECONNECT_SECONDS
+    options: ChannelOptions = [
+        *_keepalive(),
+        ("grpc.initial_reconnect_backoff_ms", _ms(first)),
+        ("grpc.max_reconnect_backoff_ms", _ms(most)),
+    ]
+    methods = [path[1:].split("/") for path in idempotent]
+    if methods:
+        first, most = limits.RETRY_SECONDS
+        policy = {
+            "maxAttempts": limits.RETRY_ATTEMPTS,
+            "initialBackoff": f"{first}s",
+            "maxBackoff": f"{most}s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        names = [{"service": service, "method": method} for service, method in methods]
+        config = {"methodConfig": [{"name": names, "retryPolicy": policy}]}
+        options.append(("grpc.service_config", json.dumps(config)))
+    return options
+
+
+def _keepalive() -> ChannelOptions:
+    return [
+        ("grpc.keepalive_time_ms", _ms(limits.KEEPALIVE_SECONDS)),
+        ("grpc.keepalive_timeout_ms", _ms(limits.KEEPALIVE_TIMEOUT_SECONDS)),
+        ("grpc.http2.ping_timeout_ms", _ms(limits.KEEPALIVE_TIMEOUT_SECONDS)),  # which newer releases of grpcio go by
+        ("grpc.http2.max_pings_without_data", 0),  # else a quiet stream is asked twice, and then no more
+    ]
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
