@@ -135,8 +135,9 @@ def references(schema: object) -> list[str]:
     names: list[str] = []
 
     def look(part: Schema) -> Schema:
-        name = reference(part)
-        names.extend([] if name is None else [name])
+        mapping = part.get("discriminator", {}).get("mapping", {})
+        targets = [*([part["$ref"]] if reference(part) is not None else []), *mapping.values()]
+        names.extend(target.removeprefix(DEFINITIONS) for target in targets)
         return part
 
     rebuilt(schema, look)
