@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Final, NamedTuple
 
 from bench.load import Work
@@ -19,15 +20,22 @@ _HTTP_PEERS: Final = ("connectrpc", "sonora", "fastapi")
 
 
 class Variant(NamedTuple):
-    """A server and a client of its kind, both in event loops of a kind."""
+    """A server and a client, both in event loops of a kind.
+
+    Attributes:
+        client: one of ``_CLIENTS``; empty for that of the library.
+    """
 
     library: str
     loop: str
     functions: int = 0
     idle: int = 0
+    client: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.library.replace('_', '-')} on {self.loop}"
+        text = self.library.replace("_", "-")
+        text += f" by {self.client.replace('_', '-')}" if self.client else ""
+        text += f" on {self.loop}"
         text += f", {self.functions:,} functions" if self.functions else ""
         return text + (f", {self.idle:,} idle" if self.idle else "")
 
@@ -53,6 +61,14 @@ _ROLES: Final = {
 """The servers and the clients of variants that are not in a module of their own."""
 
 
+_CLIENTS: Final = {
+    "httpx": "bench.http_clients:with_httpx",
+    "sockets": "bench.http_clients:with_sockets",
+    "connect_web": "bench.node:connect_web",
+}
+"""Clients that call servers of several libraries."""
+
+
 class Pair(NamedTuple):
     """The server and the client of a variant, in processes that wait to be told what to do."""
 
@@ -69,11 +85,17 @@ def started(variant: Variant, stubs: str) -> Iterator[Pair]:
     module = f"bench.peers.{variant.library}" if peer else f"bench.{variant.library}"
     python = python_of(variant.library) if peer else sys.executable
     server_role, client_role = _ROLES.get(variant.library, (f"{module}:server", f"{module}:client"))
-    argument = stubs if peer or variant.library == "bare" else variant.functions
+    argument: str | int = stubs if peer or variant.library == "bare" else variant.functions
+    client_python, arguments = python, [argument]
+    if variant.client:
+        client_role = _CLIENTS[variant.client]
+        client_python, arguments = sys.executable, [variant.library, stubs]
     server_core, client_core = cores()
     with (
         closing(Worker(python, server_core, variant.loop, server_role, argument)) as server,
-        closing(Worker(python, client_core, variant.loop, client_role, argument, server.ask("address"))) as client,
+        closing(
+            Worker(client_python, client_core, variant.loop, client_role, *arguments, server.ask("address"))
+        ) as client,
     ):
         if variant.idle:
             client.ask("hold", variant.idle)
@@ -190,14 +212,26 @@ def _against_grpc() -> tuple[Comparison, ...]:
 
 def _against_peers(measurement: Measurement) -> tuple[Comparison, ...]:
     if measurement.command == "http":
-        least = 5.0 if "items" in measurement.title else 1.0
-        others = [Variant(peer, OVER_HTTP.loop) for peer in _HTTP_PEERS]
-        edges = filter(_is_there, (OVER_HTTP, NODE))
-        return tuple(Comparison(edge, other, least) for edge in edges for other in others)
+        return tuple(_over_http("items" in measurement.title))
     goal = 1.0 if measurement.command == "stream" else None
     ours = OURS_UVLOOP if "uvloop" in LOOPS else OURS
     peers = (BARE, *(Variant(peer, ours.loop) for peer in PEERS))
     return tuple(Comparison(ours, reference=peer, goal=goal) for peer in peers)
+
+
+def _over_http(streams: bool) -> Iterator[Comparison]:
+    """Each peer's server beside this edge: by one client, by the usual one in Node, by its own."""
+    goal = 5.0 if streams else 1.0
+    connectrpc, sonora, fastapi = (Variant(peer, OVER_HTTP.loop) for peer in _HTTP_PEERS)
+    if not streams:
+        for edge, peer in product((OVER_HTTP, NODE), (connectrpc, sonora, fastapi)):
+            yield Comparison(edge._replace(client="sockets"), peer._replace(client="sockets"), goal)
+        yield Comparison(OVER_HTTP, connectrpc._replace(client="httpx"), goal)
+    yield Comparison(OVER_HTTP, fastapi, goal)
+    if NODE_IS_THERE:  # sonora's unary answers are none to connect-web
+        yield Comparison(NODE, connectrpc._replace(client="connect_web"), goal)
+    for edge, peer in product(filter(_is_there, (OVER_HTTP, NODE)), (connectrpc, sonora)):
+        yield Comparison(edge, peer, goal if streams else None)
 
 
 _MEASUREMENTS: Final = (

@@ -1,15 +1,23 @@
-"""The same service as ``over_http.py``, called as gRPC-Web by the TypeScript client that is generated, in Node."""
+"""The same service as ``over_http.py``, called as gRPC-Web by the TypeScript client that is generated, in Node.
+
+The server of ``connectrpc`` is called there by connect-web.
+"""
 
 import asyncio
 import json
+import os
 import shutil
 import tempfile
 from asyncio.subprocess import PIPE, Process
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from bench.bare import import_stubs
 from bench.load import TEXT, Work
 from bench.ours import service_of
 from bench.over_http import server as server
@@ -18,7 +26,8 @@ from ephaptic_grpc.codegen.typescript import typescript_module
 from ephaptic_grpc.contract import Contract
 
 _HERE: Final = Path(__file__).parent
-_ESBUILD: Final = _HERE.parent / "tests" / "web" / "node_modules" / ".bin" / "esbuild"
+_PACKAGES: Final = _HERE.parent / "tests" / "web" / "node_modules"
+_ESBUILD: Final = _PACKAGES / ".bin" / "esbuild"
 
 NODE_IS_THERE: Final = shutil.which("node") is not None and _ESBUILD.exists()
 """Node, and what ``scripts/setup --web`` installs to bundle the client."""
@@ -54,17 +63,37 @@ class NodeLoad(Commands):
 
 @asynccontextmanager
 async def client(functions: str, address: str) -> AsyncIterator[NodeLoad]:
+    with tempfile.TemporaryDirectory() as folder:
+        generated = Path(folder) / "client.ts"
+        generated.write_text(typescript_module(Contract.of(service_of(int(functions)))))
+        async with _in_node(generated, address) as load:
+            yield load
+
+
+@asynccontextmanager
+async def connect_web(_: str, stubs: str, address: str) -> AsyncIterator[NodeLoad]:
+    """The server of ``connectrpc``, called by connect-web."""
+    messages, _ = import_stubs(stubs)
+    descriptors = FileDescriptorSet()
+    messages.DESCRIPTOR.CopyToProto(descriptors.file.add())
+    text = json.dumps(b64encode(descriptors.SerializeToString()).decode())
+    async with _in_node(_HERE / "connect_web.ts", address, f"--define:DESCRIPTORS={text}") as load:
+        yield load
+
+
+@asynccontextmanager
+async def _in_node(client: Path, address: str, *options: str) -> AsyncIterator[NodeLoad]:
     node = shutil.which("node")
     if node is None:
         raise RuntimeError("there is no Node")
     with tempfile.TemporaryDirectory() as folder:
-        generated, program = Path(folder) / "client.ts", Path(folder) / "program.mjs"
-        generated.write_text(typescript_module(Contract.of(service_of(int(functions)))))
-        options = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning")
-        command = (str(_ESBUILD), str(_HERE / "node_client.ts"), *options, f"--alias:generated={generated}")
-        bundling = await asyncio.create_subprocess_exec(*command, f"--outfile={program}")
+        program = Path(folder) / "program.mjs"
+        bundle = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning", f"--outfile={program}")
+        command = (str(_ESBUILD), str(_HERE / "node_client.ts"), *bundle, f"--alias:generated={client}", *options)
+        environment = {**os.environ, "NODE_PATH": str(_PACKAGES)}
+        bundling = await asyncio.create_subprocess_exec(*command, env=environment)
         if await bundling.wait():
-            raise RuntimeError("the generated client can't be bundled")
+            raise RuntimeError("the client can't be bundled")
         process = await asyncio.create_subprocess_exec(node, str(program), address, TEXT, stdin=PIPE, stdout=PIPE)
         try:
             yield NodeLoad(process)

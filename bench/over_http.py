@@ -24,7 +24,7 @@ async def server(functions: str) -> AsyncIterator[Served]:
 @asynccontextmanager
 async def client(functions: str, address: str) -> AsyncIterator[Load]:
     name = service_of(int(functions)).name
-    async with httpx.AsyncClient(base_url=address, timeout=60) as connected:
+    async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(keepalive_expiry=None)) as connected:
 
         async def ask() -> str:
             answer: str = (await connected.post(rpc_path(name, "reply"), json={"text": TEXT, "count": 1})).json()

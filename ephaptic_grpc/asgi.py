@@ -25,7 +25,8 @@ from ephaptic_grpc.threads import Threads
 
 try:
     from starlette.middleware.cors import CORSMiddleware
-    from starlette.responses import PlainTextResponse
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Mount, Route, Router
 except ImportError:
     raise ImportError("ephaptic_grpc.asgi needs Starlette: pip install 'ephaptic-grpc[asgi]'") from None
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ephaptic_grpc")
 
 _NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
+
+_UNREADABLE: Final = PlainTextResponse(
+    "the content-type is application/json, application/grpc-web or application/grpc-web-text", 415
+)
 
 _FACES: Final[dict[bytes, Face]] = {
     b"application/grpc-web": GRPC_WEB,
@@ -62,7 +67,8 @@ def web_app(
         headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
         limits: what it allows.
         include_in_docs: the FastAPI app whose ``/docs`` and ``/openapi.json`` describe the functions as well, once this
-            is mounted in it.
+            is mounted in it. It has to be named: an app is not told where it is mounted until it is called, and docs
+            are read before.
 
     Raises:
         TypeError, ValueError: what is no service, two of one name, an origin or a header that is none.
@@ -96,11 +102,11 @@ class WebApp:
             for service in services
             for procedure in service.procedures.values()
         }
-        # One route, and one look-up by the exact path: Starlette tries routes one after the other.
-        route = Route("/{service}/{function}", _Calling(self), methods=["POST"])
+        # Of the paths that no function has; those of functions are found by one look-up, whichever way they are called.
+        route = Route("/{service}/{function}", _no_function, methods=["POST"])
         self._router: Final = Router([route], redirect_slashes=False)
         self._for_pages: Final = CORSMiddleware(
-            self._router,
+            self._call_from_page,
             allow_origins=origins,
             allow_methods=("POST",),
             allow_headers=(*ALLOWED_HEADERS, *headers),
@@ -109,10 +115,14 @@ class WebApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if b"origin" in headers:
             await self._for_pages(scope, receive, send)
         else:
-            await self._router(scope, receive, send)
+            await self._call(headers, scope, receive, send)
 
     async def stop(self, grace: float = 0.0) -> None:
         """Take no new calls, let those in flight finish for ``grace`` seconds, cancel the others, and wait for their
@@ -124,42 +134,29 @@ class WebApp:
             logger.error("%s ignored its cancellation and was left behind", path)
         self._threads.close()
 
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content_type = accept = host = b""
-        origin = timeout = None
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = value
-            elif name == b"origin":
-                origin = value
-            elif name == b"grpc-timeout":
-                timeout = value.decode("latin-1")
-            elif name == b"accept":
-                accept = value
-            elif name == b"host":
-                host = value
-        if origin is not None and origin not in self._origins and origin != _own_origin(scope, host):
-            text = "pages of this origin may not call: see the origins of web_app"
-            await PlainTextResponse(text, 403)(scope, receive, send)
+    async def _call_from_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        origin, own = headers[b"origin"], _own_origin(scope, headers)
+        if origin == own or origin in self._origins:
+            await self._call(headers, scope, receive, send)
+        else:
+            known = own.decode("latin-1")
+            text = f"pages of this origin may not call: the app's own is {known}, others need origins= or --origin"
+            refused = (_face(headers) or JSON).failed(Status(grpc.StatusCode.PERMISSION_DENIED, text, ()))
+            await _answer(refused._replace(status=403), send)
+
+    async def _call(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        if endpoint is None or scope["method"] != "POST":
+            await self._router(scope, receive, send)
             return
-        face = _FACES.get(content_type) or _face(content_type)
+        face = _face(headers)
         if face is None:
-            text = "the content-type is application/json, application/grpc-web or application/grpc-web-text"
-            await PlainTextResponse(text, 415)(scope, receive, send)
-            return
-        if face is JSON and b"text/event-stream" in accept:
-            face = EventStream()
-        called = scope["path_params"]
-        endpoint = self._endpoints.get(f"/{called['service']}/{called['function']}")
-        if endpoint is None:
-            answer = face.failed(_NO_FUNCTION)
-            if answer.status != 200:
-                answer = answer._replace(status=404)  # nothing was called: it is the path that isn't there
-            await _answer(answer, send)
+            await _UNREADABLE(scope, receive, send)
         elif self._stopping:
             await _answer(face.failed(DRAINING), send)
         else:
-            await Exchange(endpoint, face, scope, receive, send).run(timeout)
+            await Exchange(endpoint, face, scope, receive, send).run(headers.get(b"grpc-timeout"))
 
 
 def _include(app: WebApp, parent: "FastAPI") -> None:
@@ -181,27 +178,31 @@ def _include(app: WebApp, parent: "FastAPI") -> None:
     parent.openapi = openapi  # type: ignore[method-assign]
 
 
-class _Calling:
-    """The app behind the route; not a method, which Starlette would give a request to."""
+async def _no_function(request: Request) -> Response:
+    face = _face(dict(request.scope["headers"]))
+    if face is None:
+        return _UNREADABLE
+    answer = face.failed(_NO_FUNCTION)
+    response = Response(answer.body, answer.status if answer.status == 200 else 404)  # it is the path that isn't there
+    response.raw_headers = answer.headers
+    return response
 
-    def __init__(self, app: WebApp) -> None:
-        self._app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._app._call(scope, receive, send)
-
-
-def _face(content_type: bytes) -> Face | None:
-    """The face of a content type that is written in another way, or has parameters."""
-    kind, _, parameters = content_type.lower().partition(b";")
-    face = _FACES.get(kind.strip())
-    if face is JSON and b"charset" in parameters and b"utf-8" not in parameters:
-        return None
+def _face(headers: dict[bytes, bytes]) -> Face | None:
+    content_type = headers.get(b"content-type", b"")
+    face = _FACES.get(content_type)
+    if face is None:  # it is written in another way, or has parameters
+        kind, _, parameters = content_type.lower().partition(b";")
+        face = _FACES.get(kind.strip())
+        if face is JSON and b"charset" in parameters and b"utf-8" not in parameters:
+            return None
+    if face is JSON and b"text/event-stream" in headers.get(b"accept", b""):
+        return EventStream()
     return face
 
 
-def _own_origin(scope: Scope, host: bytes) -> bytes:
-    return b"%b://%b" % (scope.get("scheme", "http").encode(), host)
+def _own_origin(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
+    return b"%b://%b" % (scope.get("scheme", "http").encode(), headers.get(b"host", b""))
 
 
 async def _answer(answer: Answer, send: Send) -> None:

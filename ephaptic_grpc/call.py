@@ -1,8 +1,9 @@
 """One call in flight, as the function that serves it can see it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
 
 from grpc.aio import Metadata
 
@@ -14,6 +15,47 @@ class Transport(Protocol):
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
     def time_remaining(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIdentity:
+    """Who a caller is, by the certificate that mutual TLS made it prove. An authority of ``client_ca`` issued it.
+
+    Attributes:
+        common_name: that of its subject, the first where there are several; None where there is none.
+        dns_names: those of its alternative names that are names of hosts.
+        uris: those that are URIs, such as a SPIFFE ID.
+        emails: those that are email addresses.
+        ip_addresses: those that are IP addresses.
+        certificate: all of it, as PEM.
+    """
+
+    common_name: str | None
+    dns_names: tuple[str, ...]
+    uris: tuple[str, ...]
+    emails: tuple[str, ...]
+    ip_addresses: tuple[str, ...]
+    certificate: str
+
+    @classmethod
+    def of(cls, told: Mapping[str, Iterable[bytes]]) -> Self | None:
+        """What gRPC tells of a connection (its ``auth_context``); None where the caller has shown no certificate."""
+
+        def texts(key: str) -> tuple[str, ...]:
+            # What isn't UTF-8 must not look like another name.
+            return tuple(value.decode("utf-8", "backslashreplace") for value in told.get(key, ()))
+
+        certificate = texts("x509_pem_cert")
+        if not certificate:
+            return None
+        return cls(
+            common_name="".join(texts("x509_common_name")) or None,
+            dns_names=texts("peer_dns"),
+            uris=texts("peer_uri"),
+            emails=texts("peer_email"),
+            ip_addresses=texts("peer_ip"),
+            certificate=certificate[0],
+        )
 
 
 class Call:
@@ -44,6 +86,14 @@ class Call:
         caller's own timeout.
         """
         return self._transport.time_remaining()
+
+    @property
+    def peer_identity(self) -> PeerIdentity | None:
+        """Who the caller is, where the server asks for certificates (``TLS(client_ca=...)``); None everywhere else.
+
+        It is who connected: behind a proxy that is the proxy.
+        """
+        return None
 
 
 _current: Final[ContextVar[Call]] = ContextVar("ephaptic_grpc_call")

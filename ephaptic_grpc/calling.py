@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from pydantic_core import from_json, to_json
 
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.payload import unpack
 
 
@@ -40,21 +41,21 @@ def arguments_of(given: Sequence[str]) -> bytes:
     return to_json(named)
 
 
-async def print_items(target: str, path: str, request: bytes) -> None:
+async def print_items(security: ChannelSecurity, path: str, request: bytes) -> None:
     """Print the value, or each item as it arrives, on a line of its own.
 
     Raises:
         CallError: the call failed.
         MalformedPayloadError: what came back is not of ephaptic_grpc.
     """
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with security.aio_channel() as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request):
                 sys.stdout.buffer.write(unpack(message) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
-            raise CallError.of(error, path) from None
+            raise await security.explain_soon(CallError.of(error, path)) from None
 
 
 def told(error: CallError) -> str:

@@ -14,10 +14,23 @@ import typer
 
 from ephaptic_grpc.calling import arguments_of, print_items, told
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
+from ephaptic_grpc.codegen.envoy_tls import SYSTEM_ROOTS, UpstreamTLS
 from ephaptic_grpc.codegen.proto import described
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.contract_commands import CheckFiles, Modules, check, compile_, generate
+from ephaptic_grpc.contract_commands import (
+    CaCert,
+    Cert,
+    CheckFiles,
+    Key,
+    Modules,
+    Tls,
+    check,
+    client_tls,
+    compile_,
+    generate,
+)
 from ephaptic_grpc.errors import CallError, ExposeError
+from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.names import check_service_name, rpc_path
 from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
@@ -26,6 +39,7 @@ from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import SourceError, services_of
 from ephaptic_grpc.targets import check_target
+from ephaptic_grpc.tls import TLS
 from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
@@ -87,6 +101,13 @@ def serve(
             show_default="on a loopback address only",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The server's certificate and its chain: speak TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The key of the certificate.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve only who has a certificate of these authorities.")
+    ] = None,
     web: Annotated[
         int | None,
         typer.Option(min=0, max=65535, metavar="[PORT]", help=f"For browsers: an Envoy in front ({_WEB_PORT})."),
@@ -111,6 +132,8 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    if (tls_cert is None) != (tls_key is None) or (client_ca and not tls_cert):
+        fail("--tls-cert and --tls-key go together, and --client-ca with both", MISUSED)
     try:
         check_pages(origin or (), header or ())
     except ValueError as error:
@@ -121,6 +144,7 @@ def serve(
         grace=_RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
         loop=loop,
         reflection=is_loopback(host) if reflection is None else reflection,
+        tls=None if tls_cert is None or tls_key is None else TLS(tls_cert, tls_key, client_ca),
         web=None if web is None else Web(web, static, tuple(origin or ()), tuple(header or ()), without_envoy),
     )
     if not reload:
@@ -155,6 +179,27 @@ def envoy(
     tls: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="CERT KEY", help="The files of a certificate and its key.")
     ] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --tls: let only in who has a certificate of these authorities."),
+    ] = None,
+    upstream_tls: Annotated[
+        bool, typer.Option("--upstream-tls", help="The servers speak TLS; the options below mean it, too.")
+    ] = False,
+    upstream_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The authorities that may have issued their certificates.", show_default=SYSTEM_ROOTS
+        ),
+    ] = None,
+    upstream_cert: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="CERT KEY", help="Envoy's own certificate and key, for servers that ask for one."),
+    ] = None,
+    upstream_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What their certificates are for.", show_default="the hosts of --upstream"),
+    ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where Envoy listens.")] = "127.0.0.1:8080",
     check: CheckFiles = False,
 ) -> None:
@@ -170,6 +215,14 @@ def envoy(
             origins=tuple(origin or ()),
             headers=tuple(header or ()),
             tls=None if tls is None else (str(tls[0]), str(tls[1])),
+            client_ca=None if client_ca is None else str(client_ca),
+            upstream_tls=None
+            if not (upstream_tls or upstream_ca or upstream_cert or upstream_name)
+            else UpstreamTLS(
+                ca=str(upstream_ca or SYSTEM_ROOTS),
+                identity=None if upstream_cert is None else (str(upstream_cert[0]), str(upstream_cert[1])),
+                name=upstream_name,
+            ),
         )
     except ValueError as error:
         fail(str(error), MISUSED)
@@ -198,6 +251,10 @@ def call(
             metavar="[JSON | name=text name:=json ...]", help="One JSON object or array, or arguments by name."
         ),
     ] = None,
+    tls: Tls = False,
+    cacert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
 ) -> None:
     """Call a function of a server that runs: a value is printed as JSON, a stream as JSON Lines as items arrive.
 
@@ -216,7 +273,11 @@ def call(
     except ValueError as error:
         fail(str(error), MISUSED)
     try:
-        asyncio.run(print_items(target, rpc_path(service.removeprefix("/"), function), request))
+        security = ChannelSecurity(target, client_tls(tls, cacert, cert, key) or False, None)
+    except (OSError, ValueError) as error:
+        fail((isinstance(error, OSError) and error.strerror) or str(error))
+    try:
+        asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:
         fail(told(error))
     except MalformedPayloadError as error:

@@ -12,6 +12,7 @@ import grpc
 from ephaptic_grpc.connections import ChannelOptions
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.limits import AHEAD_SECONDS
 from ephaptic_grpc.options import Metadata, Options, asked, batched, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
@@ -26,6 +27,7 @@ from ephaptic_grpc.remote import (
 )
 from ephaptic_grpc.service import Service, default_service
 from ephaptic_grpc.targets import check_target
+from ephaptic_grpc.tls import ClientTLS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,6 +41,7 @@ def connect(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
+    tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> C: ...
@@ -49,6 +52,7 @@ def connect(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
+    tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "Client": ...
@@ -60,6 +64,7 @@ def connect(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
+    tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "DeclaredClient":
@@ -74,21 +79,23 @@ def connect(
             name: then plain JSON data comes back.
         timeout: seconds until a call is given up with DEADLINE_EXCEEDED; None for no deadline.
         metadata: goes with each call.
-        credentials: grpc's own, such as ``grpc.ssl_channel_credentials()``; without them the connection is plaintext.
+        tls: True for TLS with the authorities that the system trusts, or a ``ClientTLS`` that names others, or the
+            client's own certificate. Without it the connection is plaintext.
+        credentials: grpc's own, in place of ``tls``, for what that can't say.
         reply_bytes: bytes of JSON that one reply, or one item of a stream, has at most; a larger one is
             RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` allows its functions.
 
     Raises:
         TypeError, ValueError: ``target`` can't be a server, or ``service`` is none of these; no header can carry the
-            metadata; or ``reply_bytes`` is no number of bytes.
+            metadata; a file of ``tls`` can't be used; or ``reply_bytes`` is no number of bytes.
+        OSError: a file of ``tls`` can't be read.
     """
     check_target(target)
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service, DeclaredClient)
-    return (generated or Client)(
-        _Connection(target, credentials, channel_options(remote, reply_bytes)), remote, options
-    )
+    connection = _Connection(ChannelSecurity(target, tls, credentials), channel_options(remote, reply_bytes))
+    return (generated or Client)(connection, remote, options)
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -102,10 +109,16 @@ class Stream(AsyncIterator[T], Generic[T]):
     """
 
     def __init__(
-        self, call: "grpc.aio.UnaryStreamCall[bytes, bytes]", method: Method, *, heartbeats: bool = False
+        self,
+        call: "grpc.aio.UnaryStreamCall[bytes, bytes]",
+        method: Method,
+        security: ChannelSecurity,
+        *,
+        heartbeats: bool = False,
     ) -> None:
         self._call = call
         self._method = method
+        self._security = security
         self._heartbeats = heartbeats
         self._next = aiter(call).__anext__
         self._come: Iterator[T] = iter(())  # with the last message, and not given yet
@@ -135,7 +148,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise self._method.failure(error) from None
+            raise await self._security.explain_soon(self._method.failure(error)) from None
         except asyncio.CancelledError:
             self.cancel()
             raise _cancelled() from None
@@ -243,7 +256,7 @@ class DeclaredClient(BaseClient):
             try:
                 reply = await connection.unary(path)(message, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
-                raise method.failure(error) from None
+                raise await connection.security.explain_soon(method.failure(error)) from None
             except asyncio.CancelledError:
                 raise _cancelled() from None
             return value(reply)
@@ -251,12 +264,12 @@ class DeclaredClient(BaseClient):
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = request(args, kwargs)
             call = connection.stream(path, message, timeout, in_batches)
-            return Stream(call, method, heartbeats=heartbeats)
+            return Stream(call, method, connection.security, heartbeats=heartbeats)
 
         def either(*args: Any, **kwargs: Any) -> Pending:
             message = request(args, kwargs)
             call = connection.stream(path, message, timeout, kind_asked)
-            return Pending(call, method, heartbeats=heartbeats)
+            return Pending(call, method, connection.security, heartbeats=heartbeats)
 
         return named(either if method.streams is None else stream if method.streams else unary, method)
 
@@ -304,10 +317,9 @@ def _cancelled() -> BaseException:
 class _Connection:
     """One channel, opened by the first call: grpc binds it to the loop that is running then."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> None:
-        self._target: Final = target
+    def __init__(self, security: ChannelSecurity, options: ChannelOptions) -> None:
+        self.security: Final = security
         self._options: Final = options
-        self._credentials: Final = credentials
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -341,10 +353,7 @@ class _Connection:
             raise RuntimeError("the client is closed")
         if self._channel is not None:
             raise RuntimeError("the client belongs to another event loop: connect once for each loop")
-        if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._target, self._options)
-        else:
-            self._channel = grpc.aio.secure_channel(self._target, self._credentials, self._options)
+        self._channel = self.security.aio_channel(self._options)
         self._loop = loop
         return self._channel
 

@@ -23,6 +23,7 @@ from ephaptic_grpc.evolution import evolution
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.report import findings_json, report
 from ephaptic_grpc.sources import DESCRIPTOR_SET, SourceError, contract_of, is_address, services_of
+from ephaptic_grpc.tls import ClientTLS
 
 _UNCLEAR: Final = 2
 _WIDTH: Final = 100
@@ -57,6 +58,22 @@ Source = Annotated[
 ServiceName = Annotated[
     str | None, typer.Option("--service", metavar="NAME", help="Which one, where there are several.")
 ]
+
+
+Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS; the options below mean it, too.")]
+CaCert = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The authorities that it is known by, if not those of the system."),
+]
+Cert = Annotated[Path | None, typer.Option(metavar="FILE", help="Your own certificate, where the server asks for one.")]
+Key = Annotated[Path | None, typer.Option(metavar="FILE", help="The key of your own certificate.")]
+
+
+def client_tls(tls: bool, cacert: Path | None, cert: Path | None, key: Path | None) -> ClientTLS | None:
+    """What these options say, which are named as those of curl and grpcurl."""
+    if (cert is None) != (key is None):
+        fail("--cert and --key go together", MISUSED)
+    return ClientTLS(ca=cacert, certificate=cert, key=key) if tls or cacert or cert else None
 
 
 def compile_(
@@ -99,6 +116,10 @@ def generate(
     service: ServiceName = None,
     watch: Annotated[bool, typer.Option("--watch", help="Write it again when the source changes.")] = False,
     check: CheckFiles = False,
+    tls: Tls = False,
+    cacert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
 ) -> None:
     """Write a client of a service, from its contract alone.
 
@@ -111,7 +132,7 @@ def generate(
     if watch and (check or is_address(source)):
         fail("--watch is for files: not for --check, and not for a running server", MISUSED)
     if not watch:
-        _generate(source, output, service, check=check)
+        _generate(source, output, service, client_tls(tls, cacert, cert, key), check=check)
         return
     import watchfiles  # here, since nothing else needs it
 
@@ -131,6 +152,10 @@ def check(
     allow_unclear: Annotated[
         bool, typer.Option("--allow-unclear", help="Exit with 0 where nothing worse is found than what is unclear.")
     ] = False,
+    tls: Tls = False,
+    cacert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
 ) -> None:
     """Find what has changed since an older contract, and whom it breaks.
 
@@ -140,8 +165,9 @@ def check(
     ephaptic-grpc check chat:chat --against chat.binpb
     ephaptic-grpc check chat:chat --against localhost:50051 --json
     """
-    contract = contract_of(source, service)
-    findings = evolution(contract_of(against, service), contract)
+    security = client_tls(tls, cacert, cert, key)
+    contract = contract_of(source, service, security)
+    findings = evolution(contract_of(against, service, security), contract)
     if as_json:
         print(findings_json(contract.service, findings))
     else:
@@ -155,9 +181,11 @@ def check(
         raise typer.Exit(_UNCLEAR)
 
 
-def _generate(source: str, output: Path, service: str | None, *, check: bool = False) -> None:
+def _generate(
+    source: str, output: Path, service: str | None, tls: ClientTLS | None = None, *, check: bool = False
+) -> None:
     emit = openapi_json if is_openapi(output.name) else _EMITTERS[output.suffix]
-    text = emit(contract_of(source, service))
+    text = emit(contract_of(source, service, tls))
     if not check and output.suffix in (".py", ".ts") and output.is_file() and _MARK not in output.read_bytes():
         fail(f"{output} wasn't generated: remove it first, or write to another file")
     save({output: text.encode()}, f"generate {source} -o {output}", check=check)

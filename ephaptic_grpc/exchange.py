@@ -18,7 +18,7 @@ from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.faces import Answer, Face
 from ephaptic_grpc.grpc_web import metadata, timeout_seconds
 from ephaptic_grpc.limits import Limits
-from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM
+from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, request_too_large
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.threads import Threads
 
@@ -43,6 +43,7 @@ class Endpoint:
         self.procedure: Final = procedure
         self.calls: Final = calls
         self.limits: Final = limits.of(procedure.limits)
+        self.bounds_time: Final = self.limits.bounds_time
         self.unary: Final = None if procedure.streams else invoke.unary(procedure, threads, self.limits)
         self.stream: Final = invoke.stream(procedure, threads, self.limits)
 
@@ -79,8 +80,9 @@ class Exchange:
         self._headers: Final = scope["headers"]
         self._receive: Final = receive
         self._send: Final = send
-        self._loop: Final = asyncio.get_running_loop()
-        self._task: asyncio.Task[Any] | None = None
+        self._task: Final = asyncio.current_task()
+        # Of the task, since Python 3.11 asks the kernel for the process id before it tells which loop runs.
+        self._loop: Final = asyncio.get_running_loop() if self._task is None else self._task.get_loop()
         self._metadata: list[tuple[str, str | bytes]] | None = None
         self._deadline: float | None = None
         self._began = False
@@ -97,13 +99,12 @@ class Exchange:
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else max(self._deadline - self._loop.time(), 0.0)
 
-    async def run(self, timeout: str | None) -> None:
+    async def run(self, timeout: bytes | None) -> None:
         """Answer the request.
 
         Args:
             timeout: the header ``grpc-timeout``.
         """
-        self._task = asyncio.current_task()
         call = Call(self.procedure, self)
         entered = enter_call(call)
         timer = None
@@ -111,10 +112,9 @@ class Exchange:
         try:
             try:
                 self._endpoint.calls.enter(self)
-                asked = None if timeout is None else timeout_seconds(timeout)
-                seconds = self._endpoint.limits.deadline(asked)
-                if seconds is None:
-                    seconds = asked
+                asked = None if timeout is None else timeout_seconds(timeout.decode("latin-1"))
+                bound = self._endpoint.limits.deadline(asked) if self._endpoint.bounds_time else None
+                seconds = asked if bound is None else bound
                 if seconds is not None:
                     self._deadline = self._loop.time() + seconds
                     timer = self._loop.call_later(seconds, self.interrupt, LATE)
@@ -181,16 +181,19 @@ class Exchange:
         return self._face.broken(status) if self._began else self._face.failed(status)
 
     async def _read(self) -> bytes:
-        reading = self._face.request(self._endpoint.limits.request_bytes)
+        """The JSON of the arguments."""
+        face, most = self._face, self._endpoint.limits.request_bytes
+        largest = face.largest(most)
+        body = bytearray()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise _LeftError
-            body = message.get("body", b"")
-            if body:
-                reading.feed(body)
+            body += message.get("body", b"")
+            if len(body) > largest:
+                raise request_too_large(most)
             if not message.get("more_body", False):
-                return reading.arguments()
+                return face.arguments(bytes(body), most)
 
     def _watch(self) -> None:
         self._watching = self._loop.create_task(self._wait_for_leaving())

@@ -15,8 +15,8 @@ from pydantic_core import from_json, to_json
 from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.grpc_web import (
     COMPRESSED,
+    FRAME_BYTES,
     MESSAGE,
-    Frame,
     Frames,
     FrameTooLargeError,
     MalformedFrameError,
@@ -51,6 +51,10 @@ HTTP_STATUSES: Final = {
 }
 """The HTTP statuses of ``google.rpc.Code``."""
 
+_NOT_GUESSED: Final = (b"x-content-type-options", b"nosniff")
+_UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+"""Without it nginx holds the items of a stream back."""
+
 _VALUE_TYPE: Final = "type.googleapis.com/google.protobuf.Value"
 _PAYLOAD: Final = "/" + Payload.DESCRIPTOR.full_name
 
@@ -61,26 +65,6 @@ class Answer(NamedTuple):
     status: int
     headers: Headers
     body: bytes
-
-
-class Request(Protocol):
-    """Reads the arguments out of a body that comes in pieces."""
-
-    def feed(self, data: bytes) -> None:
-        """Take a piece.
-
-        Raises:
-            ServiceError: it is too large, or malformed.
-        """
-        ...
-
-    def arguments(self) -> bytes:
-        """The JSON of the arguments, when all has come.
-
-        Raises:
-            ServiceError: INVALID_ARGUMENT, the body is no request.
-        """
-        ...
 
 
 class Face(Protocol):
@@ -96,8 +80,16 @@ class Face(Protocol):
     @property
     def end(self) -> bytes: ...
 
-    def request(self, most: int) -> Request:
-        """What reads a body, whose arguments have so many bytes of JSON at most."""
+    def largest(self, most: int) -> int:
+        """The bytes of the largest body whose arguments have so many bytes of JSON."""
+        ...
+
+    def arguments(self, body: bytes, most: int) -> bytes:
+        """The JSON of the arguments in a whole body, which have so many bytes at most.
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT, it is no request; RESOURCE_EXHAUSTED, the arguments are larger.
+        """
         ...
 
     def delivery(self, metadata: Metadata) -> Delivery:
@@ -127,24 +119,45 @@ class GrpcWeb:
     def __init__(self, *, text: bool = False) -> None:
         self._text = text
         content_type = b"application/grpc-web-text+proto" if text else b"application/grpc-web+proto"
-        self.head: Final[Headers] = [(b"content-type", content_type)]
+        self._whole: Final[Headers] = [(b"content-type", content_type)]
+        self.head: Final[Headers] = [*self._whole, _UNBUFFERED]
         self.end: Final = self._encoded(trailers(None))
 
-    def request(self, most: int) -> Request:
-        return _Message(most, text=self._text)
+    def largest(self, most: int) -> int:
+        most += ENVELOPE_BYTES + FRAME_BYTES
+        return 4 * most if self._text else most  # a byte takes four where each piece is padded
+
+    def arguments(self, body: bytes, most: int) -> bytes:
+        reading = Frames(most + ENVELOPE_BYTES, text=self._text)
+        try:
+            frames = reading.feed(body)
+        except FrameTooLargeError:
+            raise request_too_large(most) from None
+        except MalformedFrameError as error:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        if len(frames) > 1:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is one message, not several")
+        if not frames or not reading.complete:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "the request ended before its message did")
+        flag, message = frames[0]
+        if flag == COMPRESSED:
+            raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not read here")
+        if flag != MESSAGE:
+            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is a message, not a frame of another kind")
+        return arguments(message, most)
 
     def delivery(self, metadata: Metadata) -> Delivery:
         return Delivery.asked(metadata)
 
     def value(self, json: bytes) -> Answer:
         body = self._encoded(frame(pack(json))) + self.end
-        return Answer(200, [*self.head, (b"content-length", b"%d" % len(body))], body)
+        return Answer(200, [*self._whole, (b"content-length", b"%d" % len(body))], body)
 
     def items(self, *json: bytes) -> bytes:
         return self._encoded(frame(pack(*json)))
 
     def failed(self, status: Status) -> Answer:
-        return Answer(200, [*self.head, *status_headers(status), (b"content-length", b"0")], b"")
+        return Answer(200, [*self._whole, *status_headers(status), (b"content-length", b"0")], b"")
 
     def broken(self, status: Status) -> bytes:
         return self._encoded(trailers(status))
@@ -154,20 +167,28 @@ class GrpcWeb:
 
 
 class Json:
-    """Plain JSON: a value; or a stream as JSON Lines, whose last line is ``{"error": ...}`` where it failed."""
+    """Plain JSON: a value; or a stream as JSON Lines, whose last line is `` {"error": ...}`` where it failed.
 
-    head: Headers = [(b"content-type", b"application/jsonl"), (b"x-content-type-options", b"nosniff")]  # noqa: RUF012
+    That line begins with a space, which no item does: JSON that Pydantic writes has none there. The body is ended well
+    all the same. If it were cut off, which is how HTTP itself says that something went wrong, a page that hasn't read
+    the last items yet would never see them, nor why the stream failed: ``fetch`` throws away what it holds.
+    """
+
+    head: Headers = [(b"content-type", b"application/jsonl"), _NOT_GUESSED, _UNBUFFERED]  # noqa: RUF012
     end = b""
-    _value: Final[Headers] = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
+    _whole: Final[Headers] = [(b"content-type", b"application/json"), _NOT_GUESSED]
 
-    def request(self, most: int) -> Request:
-        return _Body(most)
+    def largest(self, most: int) -> int:
+        return most
+
+    def arguments(self, body: bytes, most: int) -> bytes:  # noqa: ARG002
+        return body
 
     def delivery(self, metadata: Metadata) -> Delivery:
         return Delivery.asked(metadata)._replace(batches=True)
 
     def value(self, json: bytes) -> Answer:
-        return Answer(200, [*self._value, (b"content-length", b"%d" % len(json))], json)
+        return Answer(200, [*self._whole, (b"content-length", b"%d" % len(json))], json)
 
     def items(self, *json: bytes) -> bytes:
         return b"\n".join((*json, b""))
@@ -176,7 +197,7 @@ class Json:
         return self.value(status_json(status))._replace(status=HTTP_STATUSES[status.code])
 
     def broken(self, status: Status) -> bytes:
-        return b'{"error":%b}\n' % status_json(status)
+        return b' {"error":%b}\n' % status_json(status)
 
 
 class EventStream(Json):
@@ -185,7 +206,7 @@ class EventStream(Json):
     head: Headers = [  # noqa: RUF012
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),  # else nginx holds events back
+        _UNBUFFERED,
     ]
 
     def __init__(self) -> None:
@@ -209,51 +230,6 @@ class EventStream(Json):
 GRPC_WEB: Final = GrpcWeb()
 GRPC_WEB_TEXT: Final = GrpcWeb(text=True)
 JSON: Final = Json()
-
-
-class _Message:
-    """Reads a gRPC-Web request: one frame with one message."""
-
-    def __init__(self, most: int, *, text: bool) -> None:
-        self._most = most
-        self._frames = Frames(most + ENVELOPE_BYTES, text=text)
-        self._found: list[Frame] = []
-
-    def feed(self, data: bytes) -> None:
-        try:
-            self._found += self._frames.feed(data)
-        except FrameTooLargeError:
-            raise request_too_large(self._most) from None
-        except MalformedFrameError as error:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-        if len(self._found) > 1:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is one message, not several")
-
-    def arguments(self) -> bytes:
-        if not self._found or not self._frames.complete:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "the request ended before its message did")
-        flag, message = self._found[0]
-        if flag == COMPRESSED:
-            raise ServiceError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not read here")
-        if flag != MESSAGE:
-            raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "a request is a message, not a frame of another kind")
-        return arguments(message, self._most)
-
-
-class _Body:
-    """Reads a request that is the JSON itself."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._data = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > self._most:
-            raise request_too_large(self._most)
-
-    def arguments(self) -> bytes:
-        return bytes(self._data)
 
 
 def status_json(status: Status) -> bytes:

@@ -19,8 +19,8 @@ MESSAGE: Final = 0x00
 COMPRESSED: Final = 0x01
 TRAILERS: Final = 0x80
 
-_HEAD: Final = 5
-"""Bytes before a payload."""
+FRAME_BYTES: Final = 5
+"""What a frame has before its payload."""
 
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -85,14 +85,14 @@ class Frames:
             held = self._data
         frames: list[Frame] = []
         at, have = 0, len(held)
-        while have - at >= _HEAD:
-            size = int.from_bytes(held[at + 1 : at + _HEAD])
+        while have - at >= FRAME_BYTES:
+            size = int.from_bytes(held[at + 1 : at + FRAME_BYTES])
             if size > self._most:
                 raise FrameTooLargeError(f"a message of {size} bytes is more than the {self._most} that are allowed")
-            end = at + _HEAD + size
+            end = at + FRAME_BYTES + size
             if have < end:
                 break
-            frames.append(Frame(held[at], bytes(held[at + _HEAD : end])))
+            frames.append(Frame(held[at], bytes(held[at + FRAME_BYTES : end])))
             at = end
         if held is self._data:
             del self._data[:at]

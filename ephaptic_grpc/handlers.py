@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 import grpc
 
 from ephaptic_grpc import invoke
-from ephaptic_grpc.call import Call, enter_call
+from ephaptic_grpc.call import Call, PeerIdentity, enter_call
 from ephaptic_grpc.edge import LATE, Calls, failure
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.limits import Limits
@@ -112,25 +112,40 @@ class Rpc(Call):
         await context.abort(status.code, status.message, status.trailing_metadata)
 
 
+class IdentifiedRpc(Rpc):
+    """A call of who may have proved who they are."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, procedure: Procedure, context: _Context) -> None:
+        super().__init__(procedure, context)
+        # Not when it is asked for: where the call is over by then, in a thread that outlives it, gRPC crashes.
+        self._told = context.auth_context()
+
+    @property
+    def peer_identity(self) -> PeerIdentity | None:
+        return PeerIdentity.of(self._told)
+
+
 def method_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits
+    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits, rpc: type[Rpc]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """What grpc.aio runs for a procedure, under the server's limits."""
+    """What grpc.aio runs for a procedure, under the server's limits; ``rpc`` is made for each call."""
     limits = limits.of(procedure.limits)
     # No (de)serialisers: what they raise, grpc.aio would tell the caller.
     if procedure.streams:
-        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls, limits))
-    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls, limits))
+        return grpc.unary_stream_rpc_method_handler(_stream_handler(procedure, threads, calls, limits, rpc))
+    return grpc.unary_unary_rpc_method_handler(_unary_handler(procedure, threads, calls, limits, rpc))
 
 
 def _unary_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits
+    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits, rpc: type[Rpc]
 ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
     run = invoke.unary(procedure, threads, limits)
     request_bytes, bounded = limits.request_bytes, limits.bounds_time
 
     async def handle(message: bytes, context: _Context) -> bytes:
-        call = Rpc(procedure, context)
+        call = rpc(procedure, context)
         try:
             calls.enter(call)
             enter_call(call)
@@ -152,13 +167,13 @@ def _unary_handler(
 
 
 def _stream_handler(
-    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits
+    procedure: Procedure, threads: Threads, calls: Calls[Rpc], limits: Limits, rpc: type[Rpc]
 ) -> Callable[[bytes, _Context], Awaitable[None]]:
     run = invoke.stream(procedure, threads, limits)
     request_bytes, bounded = limits.request_bytes, limits.bounds_time
 
     async def handle(message: bytes, context: _Context) -> None:
-        call = Rpc(procedure, context)
+        call = rpc(procedure, context)
 
         async def write(message: bytes) -> None:
             nonlocal write

@@ -17,7 +17,9 @@ from grpc_reflection.v1alpha.reflection import aio  # pyright: ignore[reportAttr
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set, read_file
 from ephaptic_grpc.errors import CallError, status_of
+from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.service import Service
+from ephaptic_grpc.tls import ClientTLS
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The same messages under two names: what is current, and what everybody knows."""
@@ -103,34 +105,37 @@ def _current(file: FileDescriptorProto) -> FileDescriptorProto:
     return Parse(current, FileDescriptorProto())
 
 
-def contracts_of(target: str, timeout: float) -> list[Contract]:
+def contracts_of(target: str, timeout: float, tls: ClientTLS | bool = False) -> list[Contract]:
     """The contracts that a running server tells.
 
     Args:
         target: where it is, such as ``localhost:50051``.
         timeout: seconds that it has.
+        tls: as of ``connect``.
 
     Raises:
         CallError: it can't be reached, or has no reflection (UNIMPLEMENTED).
-        ValueError: what it tells makes no sense.
+        ValueError: what it tells makes no sense, or a file of ``tls`` can't be used.
+        OSError: a file of ``tls`` can't be read.
     """
-    with grpc.insecure_channel(target) as channel:
+    security = ChannelSecurity(target, tls, None)
+    with security.channel() as channel:
         try:
-            return _ask(channel, SERVICES[0], timeout)
+            return _ask(channel, security, SERVICES[0], timeout)
         except CallError as error:
             if error.code is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-        return _ask(channel, SERVICES[1], timeout)
+        return _ask(channel, security, SERVICES[1], timeout)
 
 
-def _ask(channel: grpc.Channel, reflection: str, timeout: float) -> list[Contract]:
+def _ask(channel: grpc.Channel, security: ChannelSecurity, reflection: str, timeout: float) -> list[Contract]:
     call = channel.stream_stream(f"/{reflection}/{_METHOD}", _Request.SerializeToString, _Response.FromString)
 
     def ask(requests: Iterable[_Request]) -> list[_Response]:
         try:
             return list(call(iter(requests), timeout=timeout, wait_for_ready=False))
         except grpc.RpcError as error:
-            raise CallError.of(error) from None
+            raise security.explain(CallError.of(error)) from None
 
     listed = ask([_Request(list_services="")])
     names = [service.name for answer in listed for service in answer.list_services_response.service]

@@ -19,15 +19,17 @@ import grpc
 
 from ephaptic_grpc.connections import server_options
 from ephaptic_grpc.edge import Calls, served
-from ephaptic_grpc.handlers import Paths, Rpc, method_handler
+from ephaptic_grpc.handlers import IdentifiedRpc, Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, Limits
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
+from ephaptic_grpc.tls import TLS, server_credentials
 
 logger = logging.getLogger("ephaptic_grpc")
 
+_OPEN: Final = "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)"
 _TELLING_SECONDS: Final = 0.25
 """How long callers have to read the end of their calls, at least."""
 
@@ -43,12 +45,13 @@ class Server:
         host: the address to listen on. Loopback unless told otherwise.
         port: 0 takes a free one; ``server.port`` says which.
         grace: seconds that calls in flight have to finish when the server stops.
-        credentials: grpc's own, such as ``grpc.ssl_server_credentials(...)``; without them the port is plaintext.
+        tls: the files of the server's certificate; without it the port is plaintext.
+        credentials: grpc's own, in place of ``tls``, for what that can't say.
         limits: what the server allows.
         reflection: whether the standard reflection service tells the contracts of the services to whoever asks.
 
     Raises:
-        TypeError, ValueError: what is no service, or two of one name.
+        TypeError, ValueError: what is no service, or two of one name; or both ``tls`` and ``credentials``.
         ExposeError: an annotation of an exposed function names something that is not defined.
     """
 
@@ -58,6 +61,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 50051,
         grace: float = 5.0,
+        tls: TLS | None = None,
         credentials: grpc.ServerCredentials | None = None,
         limits: Limits = Limits(),  # noqa: B008  it is frozen
         reflection: bool = False,
@@ -65,15 +69,21 @@ class Server:
         self.services: Final = served(services)
         if not 0 <= port <= 65535:
             raise ValueError(f"a port is 0 to 65535, not {port}")
+        if not isinstance(tls, TLS | None):
+            raise TypeError(f"tls is a TLS, not {tls!r}")
+        if tls is not None and credentials is not None:
+            raise TypeError("tls= and credentials= say the same in two ways: give one of them")
         self.host: Final = host
         self.port = port
         self._grace = grace
+        self._tls = tls
         self._credentials = credentials
         self._limits = limits
         self._threads = Threads(limits.threads)
         self._calls: Calls[Rpc] = Calls(limits.calls)
+        rpc = IdentifiedRpc if credentials or (tls and tls.client_ca) else Rpc
         self._paths = {
-            procedure.path: method_handler(procedure, self._threads, self._calls, limits)
+            procedure.path: method_handler(procedure, self._threads, self._calls, limits, rpc)
             for service in self.services
             for procedure in service.procedures.values()
         }
@@ -100,11 +110,13 @@ class Server:
         """Listen.
 
         Raises:
-            OSError: the address can't be listened on; its ``errno`` says why.
+            OSError: the address can't be listened on, or a file of ``tls`` can't be read; its ``errno`` says why.
+            ValueError: a file of ``tls`` can't be used.
             RuntimeError: it has been started before.
         """
         if self._started:
             raise RuntimeError("a server starts once: make another one")
+        credentials = self._credentials if self._tls is None else server_credentials(self._tls)
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
         server = grpc.aio.server(
             options=[
@@ -119,15 +131,20 @@ class Server:
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
         check_address(self.host, self.port)
-        if self._credentials is None:
-            self.port = server.add_insecure_port(self.address)
-        else:
-            self.port = server.add_secure_port(self.address, self._credentials)
+        self._listen(server, credentials)
         for service in self.services:
             await self._health.serve(service.name)
         await server.start()
         self._server = server
         self._started = True
+        if credentials is None and not is_loopback(self.host):
+            logger.warning(_OPEN, self.address)
+
+    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
+        if credentials is None:
+            self.port = server.add_insecure_port(self.address)
+        else:
+            self.port = server.add_secure_port(self.address, credentials)
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain: say NOT_SERVING, take no new calls, let those in flight finish for ``grace`` seconds (the

@@ -8,15 +8,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+import grpc
 
 from ephaptic_grpc.codegen.envoy import Gateway
 from ephaptic_grpc.server import Server, check_address, host_port, is_loopback
 from ephaptic_grpc.service import Service
+from ephaptic_grpc.tls import TLS
 from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, static_files
 
 if TYPE_CHECKING:
@@ -67,6 +72,7 @@ class Serving:
         grace: as of ``Server``.
         loop: the event loop; ``auto`` is uvloop where it is installed.
         reflection: as of ``Server``.
+        tls: as of ``Server``; browsers get the same.
         web: what browsers get; None means nothing.
     """
 
@@ -75,6 +81,7 @@ class Serving:
     grace: float
     loop: Loop
     reflection: bool
+    tls: TLS | None
     web: Web | None
 
 
@@ -83,7 +90,8 @@ def serve_process(services: Sequence[Service], serving: Serving) -> None:
 
     Raises:
         OSError: an address can't be listened on, or the folder of static files can't be read.
-        ValueError: an origin or a header that is none, or there is nothing in the folder.
+        ValueError: an origin or a header that is none, a file of ``tls`` that can't be used, or there is nothing in the
+            folder.
         NoEnvoyError, NoLoopError: what was asked for isn't installed.
     """
     web = serving.web
@@ -95,18 +103,34 @@ def serve_process(services: Sequence[Service], serving: Serving) -> None:
         own = _in_place_of_envoy(services, serving, web)
     server = _Server(own, services, serving)
     with asyncio.Runner(loop_factory=_loop_factory(serving.loop)) as runner:
-        runner.run(_run(server, web, own))
+        runner.run(_run(server, serving, own))
 
 
 class _Server(Server):
-    """A server that drains together with what serves browsers in the same process, where there is that."""
+    """A server that drains together with what serves browsers in the same process, where there is that.
+
+    Attributes:
+        socket: a Unix socket where it listens, too, without TLS: Envoy's way in where others need TLS. Envoy has no
+            certificate that the server would take, and its own callers have shown theirs to Envoy.
+    """
 
     def __init__(self, web: "WebServer | None", services: Sequence[Service], serving: Serving) -> None:
         super().__init__(
-            *services, host=serving.host, port=serving.port, grace=serving.grace, reflection=serving.reflection
+            *services,
+            host=serving.host,
+            port=serving.port,
+            grace=serving.grace,
+            tls=serving.tls,
+            reflection=serving.reflection,
         )
+        self.socket: Path | None = None
         self._web = web
         self._seconds = serving.grace
+
+    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
+        super()._listen(server, credentials)
+        if self.socket is not None:
+            server.add_insecure_port(f"unix:{self.socket}")
 
     async def stop(self, grace: float | None = None) -> None:
         if self._web is None:
@@ -145,11 +169,16 @@ def _in_place_of_envoy(services: Sequence[Service], serving: Serving, web: Web) 
         hosts=_hosts(serving.host, web.origins),
         headers=web.headers,
         files={} if web.static is None else static_files(web.static),
+        tls=serving.tls,
     )
 
 
-async def _run(server: Server, web: Web | None, own: "WebServer | None") -> None:
-    async with server:
+async def _run(server: _Server, serving: Serving, own: "WebServer | None") -> None:
+    web, scheme = serving.web, "http" if serving.tls is None else "https"
+    async with AsyncExitStack() as stack:
+        if serving.tls is not None and web is not None and own is None:
+            server.socket = Path(stack.enter_context(TemporaryDirectory(prefix="ephaptic-grpc-"))) / "grpc"
+        await stack.enter_async_context(server)
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         for service in server.services:
             _say(f"Serving {service.name}: {', '.join(service.procedures) or 'no functions'}")
@@ -160,11 +189,11 @@ async def _run(server: Server, web: Web | None, own: "WebServer | None") -> None
             await waiting
         elif own is not None:
             async with own:
-                _say(f"on {server.address} ({loop}), for browsers on http://{own.address}. Ctrl-C stops.")
+                _say(f"on {server.address} ({loop}), for browsers on {scheme}://{own.address}. Ctrl-C stops.")
                 await waiting
         else:
-            async with running_envoy(server.services, _gateway(server, web)) as envoy:
-                _say(f"on {server.address} ({loop}), for browsers on http://{envoy.address}. Ctrl-C stops.")
+            async with running_envoy(server.services, _gateway(server, web, serving.tls)) as envoy:
+                _say(f"on {server.address} ({loop}), for browsers on {scheme}://{envoy.address}. Ctrl-C stops.")
                 await _wait_for_both(server, waiting, envoy)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
@@ -176,13 +205,15 @@ async def _run(server: Server, web: Web | None, own: "WebServer | None") -> None
         os._exit(0)
 
 
-def _gateway(server: Server, web: Web) -> Gateway:
+def _gateway(server: _Server, web: Web, tls: TLS | None) -> Gateway:
     return Gateway(
-        upstreams=(server.address,),
+        upstreams=(server.address if server.socket is None else str(server.socket),),
         listen=host_port(server.host, web.port),
         origins=web.origins,
         hosts=_hosts(server.host, web.origins),
         headers=web.headers,
+        tls=None if tls is None else (os.fspath(tls.certificate), os.fspath(tls.key)),
+        client_ca=None if tls is None or tls.client_ca is None else os.fspath(tls.client_ca),
         files={} if web.static is None else static_files(web.static),
     )
 

@@ -18,6 +18,7 @@ from ephaptic_grpc.names import suggestion
 from ephaptic_grpc.reflection import contracts_of
 from ephaptic_grpc.service import Service, default_service
 from ephaptic_grpc.targets import check_target
+from ephaptic_grpc.tls import ClientTLS
 
 DESCRIPTOR_SET: Final = ".binpb"
 """What the name of a file with a descriptor set ends with."""
@@ -47,17 +48,18 @@ def is_address(source: str) -> bool:
     return _ADDRESS.fullmatch(source) is not None
 
 
-def contract_of(source: str, service: str | None) -> Contract:
+def contract_of(source: str, service: str | None, tls: ClientTLS | None = None) -> Contract:
     """The contract in ``module:service``, a module, a descriptor set or a running server.
 
     Args:
         source: where it is.
         service: the full name of the service, which is needed where there are several.
+        tls: how a running server is connected to; None is plaintext.
 
     Raises:
         SourceError: there is no such contract, or more than one.
     """
-    found = {contract.service: contract for contract in _contracts(source)}
+    found = {contract.service: contract for contract in _contracts(source, tls)}
     if service is not None:
         if service not in found:
             raise SourceError(f"{source} has no service {service!r}{_instead(service, found)}")
@@ -68,15 +70,16 @@ def contract_of(source: str, service: str | None) -> Contract:
     return next(iter(found.values()))
 
 
-def _contracts(source: str) -> list[Contract]:
+def _contracts(source: str, tls: ClientTLS | None) -> list[Contract]:
     try:
         if source.endswith(DESCRIPTOR_SET):
             return read_descriptor_set(Path(source).read_bytes())
         if is_address(source):
             _check_target(source)
-            return contracts_of(source, _ANSWER_SECONDS)
+            return contracts_of(source, _ANSWER_SECONDS, tls or False)
     except OSError as error:
-        raise SourceError(f"can't read {source}: {error.strerror}") from None
+        read = error.strerror if is_address(source) else f"can't read {source}: {error.strerror}"  # a file of TLS
+        raise SourceError(read or "") from None
     except ValueError as error:
         raise SourceError(f"{source}: {error}") from None
     except CallError as error:

@@ -8,6 +8,7 @@ import grpc
 
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
+from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.options import Metadata, Options, Pairs, asked, batched, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
@@ -21,6 +22,7 @@ from ephaptic_grpc.remote import (
 )
 from ephaptic_grpc.service import Service, default_service
 from ephaptic_grpc.targets import check_target
+from ephaptic_grpc.tls import ClientTLS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +36,7 @@ def connect_sync(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
+    tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> C: ...
@@ -44,6 +47,7 @@ def connect_sync(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
+    tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "SyncClient": ...
@@ -55,6 +59,7 @@ def connect_sync(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
+    tls: ClientTLS | bool = False,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":
@@ -63,12 +68,9 @@ def connect_sync(
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service, SyncDeclaredClient)
-    limits = channel_options(remote, reply_bytes)
-    if credentials is None:
-        channel = grpc.insecure_channel(target, limits)
-    else:
-        channel = grpc.secure_channel(target, credentials, limits)
-    return (generated or SyncClient)(channel, remote, options)
+    security = ChannelSecurity(target, tls, credentials)
+    channel = security.channel(channel_options(remote, reply_bytes))
+    return (generated or SyncClient)(channel, security, remote, options)
 
 
 class SyncStream(Iterator[T], Generic[T]):
@@ -81,9 +83,10 @@ class SyncStream(Iterator[T], Generic[T]):
         CallError: from the loop, when the call fails; items that came before have been given.
     """
 
-    def __init__(self, call: Any, method: Method, *, heartbeats: bool = False) -> None:
+    def __init__(self, call: Any, method: Method, security: ChannelSecurity, *, heartbeats: bool = False) -> None:
         self._call = call
         self._method = method
+        self._security = security
         self._heartbeats = heartbeats
         self._come: Iterator[T] = iter(())  # with the last message, and not given yet
         self._ended = self._left = False
@@ -105,7 +108,7 @@ class SyncStream(Iterator[T], Generic[T]):
             self._ended = True
             raise
         except grpc.RpcError as error:
-            raise self._method.failure(error) from None
+            raise self._security.explain(self._method.failure(error)) from None
         except BaseException:
             self.cancel()
             raise
@@ -147,9 +150,12 @@ class SyncDeclaredClient(BaseClient):
 
     _connected_by = "connect_sync"
 
-    def __init__(self, channel: grpc.Channel, functions: Functions, options: Options) -> None:
+    def __init__(
+        self, channel: grpc.Channel, security: ChannelSecurity, functions: Functions, options: Options
+    ) -> None:
         super().__init__(functions, options)
         self._channel = channel
+        self._security = security
 
     def close(self) -> None:
         """Close the connection, and with it every call and every client made by ``with_options``."""
@@ -164,12 +170,12 @@ class SyncDeclaredClient(BaseClient):
         self.close()
 
     def _with(self, options: Options) -> Self:
-        return type(self)(self._channel, self._functions, options)
+        return type(self)(self._channel, self._security, self._functions, options)
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
         in_batches, kind_asked, heartbeats = batched(metadata), asked(metadata), wants_heartbeats(metadata)
-        request = method.request
+        request, security = method.request, self._security
         call_unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
         call_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
 
@@ -184,17 +190,17 @@ class SyncDeclaredClient(BaseClient):
             try:
                 reply = begin(call_unary, message)
             except grpc.RpcError as error:
-                raise method.failure(error) from None
+                raise security.explain(method.failure(error)) from None
             return method.value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:
             message = request(args, kwargs)
-            return SyncStream(begin(call_stream, message, in_batches), method, heartbeats=heartbeats)
+            return SyncStream(begin(call_stream, message, in_batches), method, security, heartbeats=heartbeats)
 
         def either(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
             call = begin(call_stream, message, kind_asked)
-            items: SyncStream[Any] = SyncStream(call, method, heartbeats=heartbeats)
+            items: SyncStream[Any] = SyncStream(call, method, security, heartbeats=heartbeats)
             if KIND_STREAM in tuple(call.initial_metadata() or ()):
                 return items
             values = list(items)

@@ -37,7 +37,7 @@ def _meant(target: str) -> str:
     if url is not None:
         secure = url["scheme"].lower() in ("https", "grpcs")
         host = url["host"] if _is_host_port(url["host"]) else f"{url['host']}:{443 if secure else 50051}"
-        secured = ", and give credentials=grpc.ssl_channel_credentials()" if secure else ""
+        secured = ", and give tls=True (--tls)" if secure else ""
         return f"{host!r}{secured}" if _is_host_port(host) else ""
     if "/" in target and ":" not in target:
         return repr(f"unix:{target}")

@@ -4,12 +4,14 @@ It needs the extra ``asgi``.
 """
 
 import asyncio
+import os
 import re
 import socket
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import unquote
 
 import uvicorn
@@ -20,6 +22,7 @@ from ephaptic_grpc.codegen.envoy import StaticFile
 from ephaptic_grpc.exchange import Receive, Scope, Send
 from ephaptic_grpc.server import host_port
 from ephaptic_grpc.service import Service
+from ephaptic_grpc.tls import TLS
 
 
 class _Uvicorn(uvicorn.Server):
@@ -49,6 +52,7 @@ class WebServer:
         hosts: the names that it answers to, as of ``Gateway``.
         headers: as of ``web_app``.
         files: what is served beside the services, by its URL path.
+        tls: as of ``Server``. The files are read when it starts, and not again.
 
     Raises:
         ValueError: an origin or a header that is none.
@@ -64,6 +68,7 @@ class WebServer:
         hosts: Sequence[str] = (),
         headers: Sequence[str] = (),
         files: Mapping[str, StaticFile] | None = None,
+        tls: TLS | None = None,
     ) -> None:
         self._rpc: Final = web_app(*services, origins=origins, headers=headers)
         self._hosts: Final = frozenset(hosts)
@@ -81,6 +86,7 @@ class WebServer:
                 lifespan="off",
                 ws="none",
                 timeout_graceful_shutdown=1,  # seconds; calls have been drained before
+                **({} if tls is None else _tls_options(tls)),
             )
         )
         self._serving: asyncio.Task[None] | None = None
@@ -123,6 +129,13 @@ class WebServer:
             await PlainTextResponse("there is no such file", 404)(scope, receive, send)
         else:
             await FileResponse(file.path, headers={"content-type": file.content_type})(scope, receive, send)
+
+
+def _tls_options(tls: TLS) -> dict[str, Any]:
+    options = {"ssl_certfile": os.fspath(tls.certificate), "ssl_keyfile": os.fspath(tls.key)}
+    if tls.client_ca is None:
+        return options
+    return {**options, "ssl_ca_certs": os.fspath(tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
 
 
 def _named(scope: Scope) -> str:

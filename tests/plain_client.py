@@ -18,7 +18,7 @@ class PlainClient(Client):
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = method.request(args, kwargs)
-            return Stream(connection.stream(method.path, message, timeout, metadata), method)
+            return Stream(connection.stream(method.path, message, timeout, metadata), method, connection.security)
 
         return stream
 

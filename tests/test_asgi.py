@@ -1,7 +1,10 @@
 """The app itself, and how it becomes a part of a FastAPI app."""
 
+import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -10,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from ephaptic_grpc import Service, current_call
-from ephaptic_grpc.asgi import web_app
+from ephaptic_grpc.asgi import WebApp, web_app
 
 shop = Service("shop.v1.ShopService")
 
@@ -23,6 +26,16 @@ class Order(BaseModel):
 async def place(order: Order) -> int:
     """Take an order."""
     return len(order.item)
+
+
+@shop.expose
+async def deliveries(how: str) -> AsyncIterator[int]:
+    yield 1
+    if how == "crash":
+        raise RuntimeError("secret")
+    if how == "stray":
+        raise asyncio.CancelledError
+    await asyncio.sleep(60)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,7 @@ async def test_the_functions_are_in_the_docs_of_the_app_that_it_is_mounted_in():
         document = (await client.get("/openapi.json")).json()
         assert (await client.get("/openapi.json")).json() == document
         assert (await client.post("/rpc/shop.v1.ShopService/Place", json=[{"item": "tea"}])).json() == 3
-    assert [*document["paths"]] == ["/orders", "/rpc/shop.v1.ShopService/Place"]
+    assert [*document["paths"]] == ["/orders", "/rpc/shop.v1.ShopService/Place", "/rpc/shop.v1.ShopService/Deliveries"]
     operation = document["paths"]["/rpc/shop.v1.ShopService/Place"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert operation["summary"] == "Take an order."
@@ -74,6 +87,45 @@ async def test_the_functions_are_in_the_docs_of_the_app_that_it_is_mounted_in():
     schemas = document["components"]["schemas"]
     assert [*schemas["Order"]["properties"]] == ["amount"]
     assert [*schemas["shop.v1.ShopService.Order"]["properties"]] == ["item"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", ["", "/v1", "/v1/rpc"])
+async def test_it_is_mounted_anywhere(prefix):
+    app: FastAPI | WebApp = web_app(shop)
+    for name in reversed(prefix.split("/")[1:] or [""]):
+        outer = FastAPI()
+        outer.mount(f"/{name}" if name else "", app)
+        app = outer
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        assert (await client.post(f"{prefix}/shop.v1.ShopService/Place", json=[{"item": "tea"}])).json() == 3
+        answer = await client.get(f"{prefix}/shop.v1.ShopService/Place")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert (await client.post(f"{prefix}/shop.v1.ShopService/Place/", json=[])).status_code == 404
+        assert (await client.post("/other/shop.v1.ShopService/Place", json=[])).status_code == 404
+
+
+@pytest.mark.anyio
+async def test_what_is_no_request_of_http():
+    """A WebSocket is refused; a server that wants to start the app, and to stop it, may."""
+    sent: list[dict] = []
+
+    async def send(message):
+        sent.append(message)
+
+    asked = iter(("lifespan.startup", "lifespan.shutdown"))
+
+    async def receive():
+        return {"type": next(asked)}
+
+    app = web_app(shop)
+    await app({"type": "websocket", "path": "/shop.v1.ShopService/Place", "headers": []}, receive, send)
+    await app({"type": "lifespan"}, receive, send)
+    assert [message["type"] for message in sent] == [
+        "websocket.close",
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
 
 
 @pytest.mark.anyio
@@ -95,6 +147,38 @@ async def test_it_stops():
     assert (answer.status_code, answer.json()["code"]) == (503, 14)
     assert "draining" in answer.json()["message"]
     assert answer.json()["details"][0]["reason"] == "DRAINING"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("crash", 13), ("stray", 13), ("deadline", 4), ("stop", 14), ("cancelled by the server", 1)],
+)
+@pytest.mark.parametrize("events", [False, True])
+async def test_a_stream_says_how_it_failed_whatever_ended_it(how, code, events):
+    app = web_app(shop)
+    sent: asyncio.Queue[dict] = asyncio.Queue()
+    asked = asyncio.Queue()
+    asked.put_nowait({"type": "http.request", "body": json.dumps([how]).encode()})
+    headers = [(b"content-type", b"application/json")]
+    headers += [(b"accept", b"text/event-stream")] if events else []
+    headers += [(b"grpc-timeout", b"50m")] if how == "deadline" else []
+    scope = {"type": "http", "method": "POST", "path": "/shop.v1.ShopService/Deliveries", "headers": headers}
+    task = asyncio.create_task(app(scope, asked.get, sent.put))
+    assert (await sent.get())["status"] == 200
+    assert b"1" in (await sent.get())["body"]
+    if how == "stop":
+        await app.stop()
+    elif how == "cancelled by the server":
+        task.cancel()
+    await asyncio.wait([task])
+    *_, last = [sent.get_nowait() for _ in range(sent.qsize())]
+    assert not last["more_body"]
+    line = last["body"].decode()
+    assert line.startswith('event: error\ndata: {"code":' if events else ' {"error":{"code":')
+    assert f'"code":{code},' in line
+    assert "secret" not in line
+    assert task.cancelled() == (how == "cancelled by the server")
 
 
 def test_the_package_needs_none_of_it():

@@ -29,6 +29,7 @@ def test_items_are_read_as_they_were_given(batches):
     values = [value for batch in batches for value in batch]
     lines = b"".join(JSON.items(*batch) for batch in texts).split(b"\n")
     assert [from_json(line) for line in lines if line] == values
+    assert not any(line.startswith(b" ") for line in lines)  # as the one does that says why a stream failed
     events = EventStream()
     told = b"".join(events.items(*batch) for batch in texts).decode().split("\n\n")[:-1]
     assert [event.partition("\n")[0] for event in told] == [f"id: {number + 1}" for number in range(len(values))]
@@ -36,6 +37,13 @@ def test_items_are_read_as_they_were_given(batches):
     reader = Frames(1 << 20, text=True)
     frames = reader.feed(b"".join(GRPC_WEB_TEXT.items(*batch) for batch in texts))
     assert [from_json(item) for _, message in frames for item in unpack_items(message)] == values
+
+
+def test_the_line_that_says_why_a_stream_failed_is_no_item():
+    status = status_of(ServiceError(grpc.StatusCode.ABORTED, "enough"), "/path")
+    line = JSON.broken(status)
+    assert line == b' {"error":{"code":10,"message":"enough"}}\n'
+    assert JSON.items(to_json(from_json(line))) == line[1:]
 
 
 def test_what_breaks_the_silence_is_no_item():

@@ -1,6 +1,7 @@
 """The project as others get it: its public names, what is generated in it, and the wheel."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -15,11 +16,14 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_public_names():
     assert ephaptic_grpc.__all__ == [
+        "TLS",
         "Call",
         "CallError",
         "Client",
+        "ClientTLS",
         "ExposeError",
         "Limits",
+        "PeerIdentity",
         "Server",
         "Service",
         "ServiceError",
@@ -41,6 +45,14 @@ def test_every_test_of_a_module_has_its_module():
     modules |= {"bench", "package", "typing"}
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     assert tests <= modules
+
+
+def test_the_tests_that_the_docs_name_are_there():
+    named = set(re.findall(r"\btest_\w+\b(?!\.py)", (ROOT / "docs/security.md").read_text()))
+    defined = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert named - defined == set()
 
 
 @pytest.mark.once

@@ -44,7 +44,7 @@ def test_what_is_no_target_is_refused_with_what_would_be(target, hint):
 
 
 def test_tls_is_said_where_it_was_meant():
-    with pytest.raises(ValueError, match=r"write 'api\.example\.com:443', and give credentials=grpc\.ssl_channel_cred"):
+    with pytest.raises(ValueError, match=r"write 'api\.example\.com:443', and give tls=True"):
         check_target("https://api.example.com/chat")
 
 

@@ -15,7 +15,8 @@ from bench.worker import Served
 async def serving(app: Any) -> AsyncIterator[Served]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", access_log=False))
+        config = uvicorn.Config(app, log_level="error", lifespan="off", access_log=False, timeout_keep_alive=300)
+        server = uvicorn.Server(config)  # and no connection is closed while others are measured
         task = asyncio.create_task(server.serve([listening]))
         while not server.started:  # noqa: ASYNC110  it has no event for that
             await asyncio.sleep(0.01)

@@ -41,7 +41,7 @@ async def server(_: str) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def client(_: str, address: str) -> AsyncIterator[Load]:
-    async with httpx.AsyncClient(base_url=address, timeout=60) as connected:
+    async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(keepalive_expiry=None)) as connected:
 
         async def ask() -> str:
             answer: str = (await connected.post("/reply", json={"text": TEXT, "count": 1})).json()

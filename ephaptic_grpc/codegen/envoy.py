@@ -4,20 +4,17 @@ It is text with comments, for people to read and keep. What comes from outside s
 reads as they are, so that no name can become a part of the configuration.
 """
 
-import ipaddress
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from textwrap import dedent, indent
+from textwrap import dedent
 from typing import Final
 
+from ephaptic_grpc.codegen.envoy_text import TYPES, address, fill, hosts_of, is_ip, quoted, split
+from ephaptic_grpc.codegen.envoy_tls import UpstreamTLS, downstream_tls
 from ephaptic_grpc.limits import PING_SECONDS
 from ephaptic_grpc.names import rpc_name
 from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
 from ephaptic_grpc.service import Service
-
-_TYPES: Final = "type.googleapis.com/envoy.extensions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +37,7 @@ class Gateway:
     """What an Envoy in front of servers does.
 
     Attributes:
-        upstreams: the servers, each ``host:port``, of which every one serves every service.
+        upstreams: the servers, each ``host:port``, or the path of a Unix socket; every one serves every service.
         listen: ``host:port`` to listen on; port 0 takes a free one.
         origins: the sites whose pages may call, such as ``https://app.example.com``. A page that Envoy itself serves
             needs none.
@@ -49,6 +46,8 @@ class Gateway:
             under a name of its own that leads there.
         tls: the files of a certificate (chain) and its key, as PEM. Without TLS browsers speak HTTP/1.1, which gives a
             page six calls at a time.
+        client_ca: the file of the authorities whose certificates callers must have, as PEM; None asks for none.
+        upstream_tls: how the servers prove who they are; None where they speak plaintext.
         admin: ``host:port`` of Envoy's admin interface, or the path of a Unix socket for it.
         access_log: whether each call is told on stdout, as a line of JSON.
         files: what is served beside the services, by its URL path.
@@ -63,6 +62,8 @@ class Gateway:
     headers: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     tls: tuple[str, str] | None = None
+    client_ca: str | None = None
+    upstream_tls: UpstreamTLS | None = None
     admin: str = "127.0.0.1:9901"
     access_log: bool = True
     files: Mapping[str, StaticFile] = field(default_factory=dict)
@@ -70,8 +71,14 @@ class Gateway:
     def __post_init__(self) -> None:
         if not self.upstreams:
             raise ValueError("a gateway needs a server to send calls to")
-        for address in (*self.upstreams, self.listen):
-            _split(address)
+        for upstream in self.upstreams:
+            if not upstream.startswith("/"):
+                split(upstream)
+        split(self.listen)
+        if self.client_ca is not None and self.tls is None:
+            raise ValueError("to ask callers for certificates (client_ca), Envoy needs one itself (tls)")
+        if self.upstream_tls is not None and self.upstream_tls.name is None and not hosts_of(self.upstreams):
+            raise ValueError("servers at Unix sockets need the name that their certificates are for")
         check_pages(self.origins, self.headers)
 
 
@@ -83,7 +90,7 @@ def envoy_config(services: Sequence[Service], gateway: Gateway) -> str:
         gateway: where it listens, whom it lets in, where calls go.
     """
     exposing = [service for service in services if service.exposes_anything]
-    return _fill(
+    return fill(
         """
         # Made by ephaptic-grpc envoy. Envoy 1.40 or later: envoy -c envoy.yaml
         admin:
@@ -112,35 +119,16 @@ def envoy_config(services: Sequence[Service], gateway: Gateway) -> str:
               "@type": $types.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
               max_active_downstream_connections: 10000
         """,
-        admin=_address(gateway.admin),
-        listen=_address(gateway.listen),
-        tls="" if gateway.tls is None else _tls(*gateway.tls),
+        admin=address(gateway.admin),
+        listen=address(gateway.listen),
+        tls="" if gateway.tls is None else downstream_tls(*gateway.tls, gateway.client_ca),
         connections=_connections(exposing, gateway),
-        cluster=_cluster(gateway.upstreams),
+        cluster=_cluster(gateway.upstreams, gateway.upstream_tls),
     ).join(("", "\n"))
 
 
-def _tls(certificate: str, key: str) -> str:
-    return _fill(
-        """
-        transport_socket:
-          name: envoy.transport_sockets.tls
-          typed_config:
-            "@type": $types.transport_sockets.tls.v3.DownstreamTlsContext
-            common_tls_context:
-              alpn_protocols: [h2, http/1.1]
-              tls_params: {tls_minimum_protocol_version: TLSv1_2}
-              tls_certificates:
-              - certificate_chain: {filename: $certificate}
-                private_key: {filename: $key}
-        """,
-        certificate=_quoted(certificate),
-        key=_quoted(key),
-    )
-
-
 def _connections(services: Sequence[Service], gateway: Gateway) -> str:
-    return _fill(
+    return fill(
         """
         "@type": $types.filters.network.http_connection_manager.v3.HttpConnectionManager
         stat_prefix: web
@@ -197,8 +185,8 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
         """,
         access_log=_ACCESS_LOG if gateway.access_log else "",
         measured="\n".join(map(_methods, services)),
-        largest=str(max((file.size for file in gateway.files.values()), default=0) or 4096),
-        hosts=", ".join(map(_quoted, gateway.hosts or ("*",))),
+        largest=str(max([4096, *(file.size for file in gateway.files.values())])),
+        hosts=", ".join(map(quoted, gateway.hosts or ("*",))),
         other_hosts=_OTHER_HOSTS if gateway.hosts else "",
         cors=_cors(gateway),
         routes="\n".join(
@@ -206,7 +194,7 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
                 *(_file_route(path, file) for path, file in gateway.files.items()),
                 _NO_FILE_ROUTE,
                 *(
-                    f"- match: {{prefix: {_quoted(f'/{service.name}/')}}}\n  route: {{cluster: servers, timeout: 0s}}"
+                    f"- match: {{prefix: {quoted(f'/{service.name}/')}}}\n  route: {{cluster: servers, timeout: 0s}}"
                     for service in services
                 ),
                 _OTHER_ROUTE,
@@ -216,8 +204,8 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
 
 
 def _methods(service: Service) -> str:
-    rpcs = ", ".join(_quoted(rpc_name(name)) for name in service.procedures)
-    return f"- {{name: {_quoted(service.name)}, method_names: [{rpcs}]}}"
+    rpcs = ", ".join(quoted(rpc_name(name)) for name in service.procedures)
+    return f"- {{name: {quoted(service.name)}, method_names: [{rpcs}]}}"
 
 
 _ACCESS_LOG: Final = dedent("""\
@@ -235,11 +223,11 @@ _ACCESS_LOG: Final = dedent("""\
             reason: "%RESPONSE_CODE_DETAILS%"
             milliseconds: "%DURATION%"
             origin: "%REQ(ORIGIN)%"
-            server: "%UPSTREAM_HOST%\"""").replace("$types", _TYPES)
+            server: "%UPSTREAM_HOST%\"""").replace("$types", TYPES)
 
 
 def _cors(gateway: Gateway) -> str:
-    return _fill(
+    return fill(
         """
         # It hides answers from pages of other sites; it is no access control. Each origin is matched exactly.
         typed_per_filter_config:
@@ -253,14 +241,14 @@ def _cors(gateway: Gateway) -> str:
             max_age: "7200"
             forward_not_matching_preflights: false
         """,
-        origins=", ".join(f"{{exact: {_quoted(origin)}}}" for origin in gateway.origins),
-        allowed=_quoted(",".join((*ALLOWED_HEADERS, *gateway.headers))),
-        exposed=_quoted(",".join(EXPOSED_HEADERS)),
+        origins=", ".join(f"{{exact: {quoted(origin)}}}" for origin in gateway.origins),
+        allowed=quoted(",".join((*ALLOWED_HEADERS, *gateway.headers))),
+        exposed=quoted(",".join(EXPOSED_HEADERS)),
     )
 
 
 def _file_route(path: str, file: StaticFile) -> str:
-    return _fill(
+    return fill(
         """
         - match: {path: $path, headers: [{name: ":method", string_match: {exact: GET}}]}
           direct_response: {status: 200, body: {filename: $file}}
@@ -270,9 +258,9 @@ def _file_route(path: str, file: StaticFile) -> str:
           - header: {key: cache-control, value: no-cache}
           - header: {key: x-content-type-options, value: nosniff}
         """,
-        path=_quoted(path),
-        file=_quoted(file.path),
-        content_type=_quoted(file.content_type.replace("%", "%%")),
+        path=quoted(path),
+        file=quoted(file.path),
+        content_type=quoted(file.content_type.replace("%", "%%")),
     )
 
 
@@ -294,12 +282,14 @@ _OTHER_ROUTE: Final = dedent("""\
       route: {cluster: servers, prefix_rewrite: /unimplemented/, timeout: 5s}""")
 
 
-def _cluster(upstreams: tuple[str, ...]) -> str:
-    by_name = any(not _is_ip(_split(address)[0]) for address in upstreams)
-    return _fill(
+def _cluster(upstreams: tuple[str, ...], tls: UpstreamTLS | None) -> str:
+    hosts = hosts_of(upstreams)
+    by_name = any(not is_ip(host) for host in hosts)
+    return fill(
         """
         $discovery
         connect_timeout: 1s
+        $tls
         lb_policy: LEAST_REQUEST
         per_connection_buffer_limit_bytes: 1048576
         typed_extension_protocol_options:
@@ -328,51 +318,7 @@ def _cluster(upstreams: tuple[str, ...]) -> str:
             $endpoints
         """,
         discovery="type: STRICT_DNS\ndns_lookup_family: ALL" if by_name else "type: STATIC",
+        tls="" if tls is None else tls.text(hosts),
         pings=f"{PING_SECONDS:g}s",
-        endpoints="\n".join(f"- endpoint: {{address: {_address(address)}}}" for address in upstreams),
+        endpoints="\n".join(f"- endpoint: {{address: {address(upstream)}}}" for upstream in upstreams),
     )
-
-
-def _address(address: str) -> str:
-    if "/" in address:
-        return f"{{pipe: {{path: {_quoted(address)}}}}}"
-    host, port = _split(address)
-    return f"{{socket_address: {{address: {_quoted(host)}, port_value: {port}}}}}"
-
-
-def _split(address: str) -> tuple[str, int]:
-    """Host and port; ValueError where an address isn't of that form."""
-    found = re.fullmatch(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[\w.-]+)):(?P<port>\d{1,5})", address, re.ASCII)
-    if found is None or int(found["port"]) > 65535:
-        raise ValueError(f"an address is host:port, such as 127.0.0.1:50051 or [::1]:50051, not {address!r}")
-    return found["v6"] or found["host"], int(found["port"])
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _quoted(text: str) -> str:
-    """Text as a JSON string that is a YAML string, too: YAML breaks lines at characters that JSON leaves alone."""
-    return re.sub(
-        r"[^\x20-\x7e]",
-        lambda found: f"\\u{ord(found[0]):04x}" if ord(found[0]) < 0x10000 else f"\\U{ord(found[0]):08x}",
-        json.dumps(text, ensure_ascii=False),
-    )
-
-
-def _fill(template: str, **parts: str) -> str:
-    """A template with its parts in place: what stands alone on a line is indented like it, or left out where empty."""
-    lines = []
-    for line in dedent(template).strip("\n").rstrip().splitlines():
-        alone = re.fullmatch(r"( *)\$(\w+)", line)
-        if alone:
-            if parts[alone[2]]:
-                lines.append(indent(parts[alone[2]], alone[1]))
-        else:
-            lines.append(re.sub(r"\$(\w+)", lambda found: {"types": _TYPES, **parts}[found[1]], line))
-    return "\n".join(lines)

@@ -29,7 +29,10 @@ _FAILURE: Final = {
     "content": {"application/json": {"schema": {"$ref": _COMPONENTS + _STATUS}}},
 }
 _BY_POSITION: Final = "Arguments by name; or, in an array, by position."
-_LINES: Final = 'An item a line. Where the stream fails, the last line is {"error": ...} with a google.rpc.Status.'
+_LINES: Final = (
+    'An item a line. Where the stream fails, the last line is {"error": ...} with a google.rpc.Status, after a space, '
+    "which no item begins with."
+)
 _EVENTS: Final = (
     "Server-Sent Events, for who accepts them: an item in the data of each, numbered from 1. Where the stream fails, "
     "the last event is called error, and has a google.rpc.Status."

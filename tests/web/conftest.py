@@ -61,7 +61,7 @@ def serving(module: str, folder: Path, *arguments: str, cwd: Path = HERE) -> Ite
             heard = []
             for line in process.stderr:
                 heard.append(line)
-                if found := re.match(r"on (\S+) \(\w+\), for browsers on (http://\S+)\. ", line):
+                if found := re.match(r"on (\S+) \(\w+\), for browsers on (https?://\S+)\. ", line):
                     yield Served(process, found[1], found[2], said)
                     break
             else:
@@ -69,6 +69,22 @@ def serving(module: str, folder: Path, *arguments: str, cwd: Path = HERE) -> Ite
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(15) == 0
+        finally:
+            process.kill()
+
+
+@contextmanager
+def grpc_server(
+    module: str = "web_service", *arguments: str, cwd: Path = HERE
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server without an Envoy: its process and its address."""
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", module, "--port", "0", *arguments]
+    with subprocess.Popen(command, cwd=cwd, stderr=-1, text=True) as process:
+        try:
+            for line in process.stderr:
+                if line.startswith("on "):
+                    yield process, line.split()[1]
+                    break
         finally:
             process.kill()
 
@@ -93,7 +109,7 @@ def envoy_in_front(gateway: Gateway, folder: Path) -> Iterator[str]:
 
 def listens(address: str) -> bool:
     """Whether something takes connections at ``host:port``, or at a URL's."""
-    host, port = address.removeprefix("http://").rsplit(":", 1)
+    host, port = address.rpartition("/")[2].rsplit(":", 1)
     with socket.socket() as client:
         return client.connect_ex((host, int(port))) == 0
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ephaptic_grpc import Service
 from ephaptic_grpc.codegen.envoy import Gateway, StaticFile, envoy_config
+from ephaptic_grpc.codegen.envoy_tls import UpstreamTLS
 
 shop = Service("shop.v1.ShopService")
 
@@ -61,6 +62,8 @@ def tls(tmp_path):
         {"headers": ("x-tenant", "x-trace.id")},
         {"listen": "0.0.0.0:443", "admin": "/run/envoy/admin"},
         {"access_log": False},
+        {"upstreams": ("/run/one.sock", "127.0.0.1:50051")},
+        {"upstreams": ("/run/one.sock",), "upstream_tls": UpstreamTLS(name="orders.internal")},
     ],
 )
 def test_envoy_takes_it(options, tmp_path):
@@ -72,6 +75,50 @@ def test_envoy_takes_certificates_and_files_with_odd_names(tls, tmp_path):
     odd.write_text("hello")
     files = {"/50%25%20.html": StaticFile(path=str(odd), content_type="text/html; x=50%", size=5)}
     validate(envoy_config([shop], Gateway(tls=tls, files=files)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "name", "sni", "expected"),
+    [
+        (("127.0.0.1:1", "[::1]:2"), None, {}, [("IP_ADDRESS", "127.0.0.1"), ("IP_ADDRESS", "::1")]),
+        (("a.internal:1", "a.internal:2"), None, {"sni": "a.internal"}, [("DNS", "a.internal")]),
+        (
+            ("a.internal:1", "b.internal:1"),
+            None,
+            {"auto_host_sni": True},
+            [("DNS", "a.internal"), ("DNS", "b.internal")],
+        ),
+        (("127.0.0.1:1", "b.internal:1"), "c.internal", {"sni": "c.internal"}, [("DNS", "c.internal")]),
+    ],
+)
+def test_envoy_knows_whose_certificate_it_must_be(tls, tmp_path, upstreams, name, sni, expected):
+    upstream_tls = UpstreamTLS(ca=tls[0], identity=tls, name=name)
+    text = envoy_config([shop], Gateway(upstreams=upstreams, tls=tls, client_ca=tls[0], upstream_tls=upstream_tls))
+    validate(text, tmp_path)
+    static = yaml.safe_load(text)["static_resources"]
+    context = static["clusters"][0]["transport_socket"]["typed_config"]
+    common = context.pop("common_tls_context")
+    assert common["validation_context"] == {
+        "trusted_ca": {"filename": tls[0]},
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": value}} for kind, value in expected],
+    }
+    assert common["alpn_protocols"] == ["h2"]
+    assert context == {"@type": context["@type"], **sni}
+    downstream = static["listeners"][0]["filter_chains"][0]["transport_socket"]["typed_config"]
+    assert downstream["require_client_certificate"] is True
+    assert downstream["common_tls_context"]["validation_context"] == {"trusted_ca": {"filename": tls[0]}}
+
+
+def test_what_does_not_go_together():
+    with pytest.raises(ValueError, match="servers at Unix sockets need the name"):
+        Gateway(upstreams=("/run/one.sock",), upstream_tls=UpstreamTLS())
+    with pytest.raises(ValueError, match="Envoy needs one itself"):
+        Gateway(client_ca="ca.pem")
+
+
+def test_a_page_that_is_smaller_than_envoys_own_words(tls, tmp_path):
+    file = StaticFile(path=tls[0], content_type="text/html", size=1)
+    validate(envoy_config([shop], Gateway(hosts=("localhost",), files={"/": file})), tmp_path)
 
 
 def test_a_service_that_exposes_nothing_has_no_route(tmp_path):
@@ -89,12 +136,25 @@ text = st.text(st.characters(codec="utf-8"), min_size=1) | st.sampled_from(
 @given(text, text, text, text)
 def test_no_text_leaves_its_place(certificate, key, path, kind):
     """Read back, everything is where it was put, and nothing else is there."""
-    gateway = Gateway(tls=(certificate, key), files={path: StaticFile(path=key, content_type=kind, size=1)})
-    plain = Gateway(tls=("c", "k"), files={"p": StaticFile(path="k", content_type="t", size=1)})
+    upstream_tls = UpstreamTLS(ca=key, identity=(path, kind), name=certificate)
+    file = StaticFile(path=key, content_type=kind, size=1)
+    gateway = Gateway(tls=(certificate, key), client_ca=kind, upstream_tls=upstream_tls, files={path: file})
+    file = StaticFile(path="k", content_type="t", size=1)
+    upstream_tls = UpstreamTLS(ca="ca", identity=("c", "k"), name="n")
+    plain = Gateway(tls=("c", "k"), client_ca="ca", upstream_tls=upstream_tls, files={"p": file})
     expected = yaml.safe_load(envoy_config([shop], plain))
     chain = expected["static_resources"]["listeners"][0]["filter_chains"][0]
-    pems = chain["transport_socket"]["typed_config"]["common_tls_context"]["tls_certificates"][0]
-    pems["certificate_chain"]["filename"], pems["private_key"]["filename"] = certificate, key
+    downstream = chain["transport_socket"]["typed_config"]["common_tls_context"]
+    upstream = expected["static_resources"]["clusters"][0]["transport_socket"]["typed_config"]
+    for context, ca, pair in (
+        (downstream, kind, (certificate, key)),
+        (upstream["common_tls_context"], key, (path, kind)),
+    ):
+        (pems,) = context["tls_certificates"]
+        pems["certificate_chain"]["filename"], pems["private_key"]["filename"] = pair
+        context["validation_context"]["trusted_ca"]["filename"] = ca
+    (name,) = upstream["common_tls_context"]["validation_context"]["match_typed_subject_alt_names"]
+    name["matcher"]["exact"] = upstream["sni"] = certificate
     (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     (route,) = [route for route in host["routes"] if route["match"].get("path") == "p"]
     route["match"]["path"] = path
@@ -155,11 +215,14 @@ def test_the_command_writes_what_envoy_takes(tls, tmp_path):
         tmp_path,
         *("--upstream", "127.0.0.1:1", "--upstream", "127.0.0.1:2", "--origin", "https://a.example.com"),
         *("--header", "x-tenant", "--tls", *tls, "--listen", "127.0.0.1:8443", "-o", "envoy.yaml"),
+        *("--client-ca", tls[0], "--upstream-ca", tls[0], "--upstream-cert", *tls, "--upstream-name", "shop.internal"),
     )
     assert (result.stdout, result.stderr, result.returncode) == ("wrote envoy.yaml\n", "", 0)
     text = (tmp_path / "envoy.yaml").read_text()
     assert '{prefix: "/functions.v1.FunctionsService/"}' in text
     assert text.count("- endpoint: ") == 2
+    assert 'sni: "shop.internal"' in text
+    assert "require_client_certificate: true" in text
     validate(text, tmp_path)
 
 

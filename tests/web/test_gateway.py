@@ -2,14 +2,11 @@
 
 import http.client
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
-from conftest import HERE, envoy_in_front
+from conftest import envoy_in_front, grpc_server
 from waiting import eventually_sync
 
 from ephaptic_grpc import CallError, connect_sync
@@ -117,20 +114,6 @@ def answers(client) -> str:
     except CallError as error:
         return error.code.name
     return "OK"
-
-
-@contextmanager
-def grpc_server() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server without an Envoy: its process and its address."""
-    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "web_service", "--port", "0"]
-    with subprocess.Popen(command, cwd=HERE, stderr=-1, text=True) as process:
-        try:
-            for line in process.stderr:
-                if line.startswith("on "):
-                    yield process, line.split()[1]
-                    break
-        finally:
-            process.kill()
 
 
 def test_a_server_by_its_name(tmp_path):

@@ -87,11 +87,22 @@ def listens(port: str) -> bool:
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    ("server", "app"),
-    [("uvicorn", "some_app:behind"), ("hypercorn", "some_app:app"), ("granian", "some_app:app")],
+    ("server", "app", "versions"),
+    [("uvicorn", "some_app:behind", [1]), ("hypercorn", "some_app:app", [1, 2]), ("granian", "some_app:app", [1, 2])],
 )
-def test_a_value_a_stream_an_error_and_leaving(server, app, tmp_path):
-    with running(server, app, tmp_path) as url, httpx.Client(base_url=f"{url}/rpc/some.v1.SomeService/") as client:
+def test_a_value_a_stream_an_error_and_leaving(server, app, versions, tmp_path):
+    with running(server, app, tmp_path) as url:
+        for version in versions:
+            call_all(f"{url}/rpc/some.v1.SomeService/", version, tmp_path / "ended")
+
+
+def connected(url: str, version: int) -> httpx.Client:
+    return httpx.Client(base_url=url, http1=version == 1, http2=version == 2)
+
+
+def call_all(url: str, version: int, ended: Path) -> None:
+    ended.unlink(missing_ok=True)
+    with connected(url, version) as client:
         assert client.post("Add", json=[2, 3]).json() == 5
         answer = client.post("Missing", json=[])
         assert (answer.status_code, answer.json()) == (404, {"code": 5, "message": "nothing here"})
@@ -100,8 +111,11 @@ def test_a_value_a_stream_an_error_and_leaving(server, app, tmp_path):
         )
         (_, message), (_, last) = Frames(1000).feed(answer.content)
         assert (unpack(message), read_trailers(last)) == (b"5", {"grpc-status": "0"})
-        assert client.post("Add", json=[1, 1], headers={"origin": "https://evil.example.com"}).status_code == 403
-        with client.stream("POST", "Forever", json=[]) as lines:
+        if version == 1:  # Hypercorn closes an HTTP/2 connection where an answer comes before its request was read
+            assert client.post("Add", json=[1, 1], headers={"origin": "https://evil.example.com"}).status_code == 403
+        # By a client of its own: httpx ends no stream of a connection that goes on with HTTP/2.
+        with connected(url, version) as leaving, leaving.stream("POST", "Forever", json=[]) as lines:
+            assert lines.http_version == f"HTTP/{'1.1' if version == 1 else version}"
             assert [json.loads(line) for line, _ in zip(lines.iter_lines(), range(3), strict=False)] == [0, 1, 2]
-        eventually_sync((tmp_path / "ended").exists)
+        eventually_sync(ended.exists)
         assert client.post("Add", json=[2, 3]).json() == 5

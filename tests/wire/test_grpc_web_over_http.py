@@ -150,6 +150,12 @@ def test_what_is_no_request_is_refused(caller, body, code, said):
     assert said in read_message(told["grpc-message"])
 
 
+def test_pages_of_unknown_origins_are_told_why(caller):
+    answer = caller.post("Add", frame(pack(b"[1]")), origin="https://evil.example.com")
+    assert (answer.status_code, answer.headers["grpc-status"]) == (403, "7")
+    assert "may not call" in answer.headers["grpc-message"]
+
+
 def test_text_that_is_no_base64(url):
     answer = httpx.post(f"{url}/http.v1.HttpService/Add", content=b"!!!!", headers={"content-type": KINDS[1]})
     assert answer.headers["grpc-status"] == "3"
