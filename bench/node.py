@@ -53,7 +53,7 @@ class NodeLoad(Commands):
 
     async def _ask(self, *command: object) -> Any:
         assert self._process.stdin is not None  # noqa: S101  for type checkers
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101  for type checkers
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
         line = await self._process.stdout.readline()
         if not line:

@@ -72,7 +72,7 @@ class Library(Commands):
     async def size(self) -> float:
         """KiB of what a page needs of it, minified and compressed."""
         options = ("--bundle", "--minify", "--format=esm", "--target=es2022", "--loader=ts")
-        made = subprocess.run(  # noqa: ASYNC221, S603
+        made = subprocess.run(  # noqa: ASYNC221, S603  the program is ours
             [_ESBUILD, *options], input=_NEEDED[self._library].encode(), cwd=_FOLDER, capture_output=True, check=True
         )
         return len(gzip.compress(made.stdout, 9)) / 1024
@@ -118,7 +118,7 @@ async def _node(library: str, functions: str, address: str) -> AsyncIterator[Nod
         contract = Contract.of(ours.service_of(int(functions)))
         descriptors.write_bytes(descriptor_set([contract]).SerializeToString())
         bundle = ("--bundle", "--platform=node", "--format=esm", "--log-level=warning", f"--outfile={program}")
-        subprocess.run([_ESBUILD, "bench.ts", *bundle], cwd=_FOLDER, check=True)  # noqa: ASYNC221, S603
+        subprocess.run([_ESBUILD, "bench.ts", *bundle], cwd=_FOLDER, check=True)  # noqa: ASYNC221, S603  the program is ours
         process = await asyncio.create_subprocess_exec(
             *("node", program, library, f"http://{address}", descriptors),
             stdin=asyncio.subprocess.PIPE,

@@ -67,7 +67,7 @@ class Worker:
         self._name = f"{role} on {loop}"
         command = [python, "-m", "bench.worker", str(theirs.fileno()), loop, role, *map(str, arguments)]
         with _pinned(core):
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603  the program is ours
         theirs.close()
 
     def ask(self, command: str, *arguments: object) -> Any:

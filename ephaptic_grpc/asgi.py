@@ -146,8 +146,9 @@ class WebApp:
             await _answer(refused._replace(status=403), send)
 
     async def _call(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(scope["path"].removeprefix(scope.get("root_path", "")))
-        if endpoint is None or scope["method"] != "POST":
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        endpoint = self._endpoints.get(path)
+        if endpoint is None or scope["method"] != "POST" or _is_spelt_otherwise(scope, path):
             await self._router(scope, receive, send)
             return
         face = _face(headers)
@@ -176,6 +177,12 @@ def _include(app: WebApp, parent: "FastAPI") -> None:
         return last[1]
 
     parent.openapi = openapi  # type: ignore[method-assign]
+
+
+def _is_spelt_otherwise(scope: Scope, path: str) -> bool:
+    """Whether a path has percent-encoded letters: a proxy's rules are for paths as they are written."""
+    raw = scope.get("raw_path") or b""
+    return b"%" in raw and not raw.partition(b"?")[0].endswith(path.encode())
 
 
 async def _no_function(request: Request) -> Response:

@@ -1,13 +1,18 @@
 """One call in flight, as the function that serves it can see it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
+import grpc
 from grpc.aio import Metadata
 
+from ephaptic_grpc.errors import ServiceError
 from ephaptic_grpc.procedure import Procedure
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\n-\x1f\x7f\u2028\u2029]")
 
 
 class Transport(Protocol):
@@ -74,9 +79,18 @@ class Call:
 
     @property
     def metadata(self) -> Metadata:
-        """What the caller sent besides the arguments: a mapping whose keys can repeat (``get_all``)."""
+        """What the caller sent besides the arguments: a mapping whose keys can repeat (``get_all``).
+
+        Raises:
+            ServiceError: INVALID_ARGUMENT, where a text has a control character or a line break. gRPC lets them in, and
+                they have no place in a log or in a header.
+        """
         if self._metadata is None:
-            self._metadata = Metadata(*(self._transport.invocation_metadata() or ()))
+            pairs = tuple(self._transport.invocation_metadata() or ())
+            for key, value in pairs:
+                if isinstance(value, str) and _CONTROL.search(value):
+                    raise ServiceError(grpc.StatusCode.INVALID_ARGUMENT, f"the metadata {key!r} must be printable text")
+            self._metadata = Metadata(*pairs)
         return self._metadata
 
     def remaining(self) -> float | None:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import grpc
 from google.protobuf.message import Message
@@ -12,6 +13,8 @@ from pydantic_core import from_json, to_json
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.payload import unpack
+
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
 def arguments_of(given: Sequence[str]) -> bytes:
@@ -52,10 +55,20 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes) -> N
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request):
-                sys.stdout.buffer.write(unpack(message) + b"\n")
+                sys.stdout.buffer.write(one_line(unpack(message)) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:
             raise await security.explain_soon(CallError.of(error, path)) from None
+
+
+def one_line(json: bytes) -> bytes:
+    """JSON that comes from a stranger and goes to a terminal, as one line that moves no cursor."""
+    return _CONTROL.sub(_escaped, json)
+
+
+def _escaped(control: re.Match[bytes]) -> bytes:
+    # As long as it is JSON: white space between tokens, or a character of a text.
+    return b" " if control[0] in b"\n\r\t" else b"\\u%04x" % ord(control[0].decode())
 
 
 def told(error: CallError) -> str:
@@ -69,4 +82,4 @@ def told(error: CallError) -> str:
             lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
         else:
             lines.append(f"  {to_json(detail).decode()}")
-    return "\n".join(lines)
+    return "\n".join(line.replace("\n", "\\n") for line in lines)

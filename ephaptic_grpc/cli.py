@@ -35,6 +35,7 @@ from ephaptic_grpc.names import check_service_name, rpc_path
 from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
+from ephaptic_grpc.records import RecordFormatter
 from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import SourceError, services_of
@@ -324,7 +325,7 @@ def _use_experiments() -> None:
     chosen = os.environ.get("GRPC_EXPERIMENTS", "")
     if _EXPERIMENTS not in chosen:
         os.environ["GRPC_EXPERIMENTS"] = f"{chosen},{_EXPERIMENTS}" if chosen else _EXPERIMENTS
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  this program itself
 
 
 def _serve_again(modules: list[str], serving: Serving) -> None:
@@ -339,7 +340,9 @@ def _serve_again(modules: list[str], serving: Serving) -> None:
 
 
 def _serve(modules: list[str], serving: Serving) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(RecordFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     services = services_of(modules)
     try:
         serve_process(services, serving)

@@ -1,7 +1,6 @@
 """What the edges share: what they serve, the calls in flight, and what a failure tells its caller."""
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -10,13 +9,10 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from ephaptic_grpc.call import Call
 from ephaptic_grpc.contract import fingerprint
-from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, status_of
+from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, log_error, status_of
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
-
-logger = logging.getLogger("ephaptic_grpc")
-
 
 DRAINING: Final = status_of(
     ServiceError(
@@ -27,6 +23,7 @@ DRAINING: Final = status_of(
     "",
 )
 """What a call is told that the grace was too short for."""
+
 LATE: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed", ())
 """Told to a caller whose call took too long."""
 
@@ -121,9 +118,11 @@ def failure(error: BaseException, call: Call) -> Status:
     path = call.procedure.path
     if isinstance(error, BadArgumentsError):
         try:
-            for key, value in call.metadata:
-                if key == CONTRACT_KEY:
-                    error = error.under(str(value), fingerprint(call.procedure))
-        except Exception:  # of a schema that a type describes for itself
-            logger.exception("%s has no contract", path)
+            theirs = next((value for key, value in call.metadata if key == CONTRACT_KEY), None)
+            if theirs is not None:
+                error = error.under(str(theirs), fingerprint(call.procedure))
+        except ServiceError:
+            pass  # metadata that can't be read: the arguments are what was asked about
+        except Exception as unfit:  # of a schema that a type describes for itself
+            log_error(unfit, "%s has no contract", path)
     return status_of(error, path)

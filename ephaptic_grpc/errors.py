@@ -33,7 +33,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_URL = "type.googleapis.com/"
 _CONTRACT_CHANGED = "CONTRACT_CHANGED"
 _DOMAIN = "ephaptic_grpc"
-_NO_METHOD = ("Method not found!", "Method not found", "")
+_NO_METHOD = ("Method not found!", "Method not found")
 """What servers of gRPC's own say of a path that they don't know. A function chooses its words."""
 
 _KNOWN_DETAILS: dict[str, type[Message]] = {
@@ -148,7 +148,7 @@ class CallError(ServiceError):
             path: what was called.
             generated: whether by a client that was generated when the function was there.
         """
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED and (error.details() or "") in _NO_METHOD:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED and error.details() in _NO_METHOD:
             missing = cls(error.code(), f"the server has no {path.removeprefix('/')}")
             missing._gone = generated
             return missing
@@ -168,14 +168,25 @@ def status_of(error: BaseException, path: str) -> Status:
     """The status that tells the caller of ``path`` about ``error``, which is logged unless its author meant it."""
     try:
         status = _meant_status(error, path)
-    except Exception:  # one that can't even be read: a subclass that forgot super().__init__(), say
-        logger.exception("%s raised an error that can't be sent", path)
+    except BaseException as unreadable:  # a subclass that forgot super().__init__(), say
+        log_error(unreadable, "%s raised an error that can't be sent", path)
         status = None
     if status is not None:
         return status
     error_id = secrets.token_hex(8)
-    logger.error("%s failed (error id %s)", path, error_id, exc_info=error)
+    log_error(error, "%s failed (error id %s)", path, error_id)
     return Status(grpc.StatusCode.INTERNAL, f"internal error (error id {error_id})", ())
+
+
+def log_error(error: BaseException, message: str, *arguments: object) -> None:
+    """Log an error with its traceback, or without one where the error's own code fails when it is shown.
+
+    An error that comes out of here would go to the caller, in gRPC's words.
+    """
+    try:
+        logger.error(message, *arguments, exc_info=error)
+    except BaseException:  # RecursionError, of exception groups that are 1,000 deep; or whatever a property raises
+        logger.error(f"{message}; the error can't be shown", *arguments)
 
 
 def _meant_status(error: BaseException, path: str) -> Status | None:
@@ -204,8 +215,8 @@ def _pack_details(error: ServiceError, message: str, path: str) -> tuple[tuple[s
         return ()
     try:
         details = [_pack(detail) for detail in error.details]
-    except Exception:
-        logger.exception("%s: the details of %s could not be sent", path, error.code.name)
+    except Exception as unfit:
+        log_error(unfit, "%s: the details of %s could not be sent", path, error.code.name)
         return ()
     size = sum(detail.ByteSize() for detail in details)
     if size > STATUS_DETAILS_BYTES:

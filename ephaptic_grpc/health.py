@@ -1,32 +1,40 @@
-"""The standard health service, for a server that drains: what watches it is told, and then sent away."""
+"""The standard health service, for a server that drains: what watches it is told, and then sent away.
+
+Not that of grpcio-health-checking: there a watcher that doesn't read holds a lock that draining needs, and what is no
+request is told to its sender in Python's words.
+"""
 
 import asyncio
 from typing import Any, Final, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio  # pyright: ignore[reportAttributeAccessIssue]  a variable
 
 _TELLING_SECONDS: Final = 0.1
 """What watchers have to hear of the drain, at most. A watch has no end of its own: it would last the whole grace."""
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
     """``grpc.health.v1.Health``: SERVING for the server and for each service, until it drains."""
 
     def __init__(self) -> None:
-        self._servicer = aio.HealthServicer()
+        self._statuses: dict[str, Any] = {"": _SERVING}
         self._watchers: set[asyncio.Task[Any]] = set()
-        self._draining = False
+        self._drained: Final = asyncio.Event()
 
-    async def serve(self, service: str) -> None:
-        """Say SERVING for a service."""
-        await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    def serve(self, service: str) -> None:
+        """Say SERVING for a service. Before anybody can ask: who watches already isn't told."""
+        self._statuses[service] = _SERVING
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Say NOT_SERVING for everything, from now on."""
-        self._draining = True
-        await self._servicer.enter_graceful_shutdown()
+        self._statuses = dict.fromkeys(self._statuses, _NOT_SERVING)
+        self._drained.set()
 
     async def dismiss(self, stopped: "asyncio.Future[None]") -> None:
         """End every watch, once those who watch had a moment to hear of the drain, or the server has ``stopped``."""
@@ -36,21 +44,42 @@ class Health:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service, for grpc.aio."""
-        request = health_pb2.HealthCheckRequest.FromString
-        response = health_pb2.HealthCheckResponse.SerializeToString
-        methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._servicer.Check, request, response),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, request, response),
+        # No deserialiser: what it raises, grpc.aio would tell the caller.
+        methods: dict[str, Any] = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
         }
         return grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
 
-    async def _watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+    async def _check(self, message: bytes, context: Any) -> bytes:
+        status = self._statuses.get(await _service(message, context))
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=status).SerializeToString()
+
+    async def _watch(self, message: bytes, context: Any) -> None:
+        service = await _service(message, context)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._watchers.add(task)
         try:
-            await self._servicer.Watch(request, context)
+            told = None
+            for changes in (self._drained, asyncio.Event()):
+                status = self._statuses.get(service, _SERVICE_UNKNOWN)
+                if status != told:
+                    await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
+                    told = status
+                await changes.wait()
         except asyncio.CancelledError:
-            if not self._draining:
+            if not self._drained.is_set():
                 raise
         finally:
             self._watchers.discard(task)
+
+
+async def _service(message: bytes, context: Any) -> str:
+    """The service that a request asks about."""
+    try:
+        return health_pb2.HealthCheckRequest.FromString(message).service
+    except DecodeError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is not a HealthCheckRequest")
+        raise

@@ -8,13 +8,15 @@ from typing import Final, NoReturn
 
 import typer
 
+from ephaptic_grpc.records import printable
+
 FAILED: Final = 1
 MISUSED: Final = 2
 
 
 def say(text: str) -> None:
     """Tell a person something that isn't the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -7,7 +7,6 @@ accepts batches, what has come while a message was being written leaves together
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -19,12 +18,10 @@ from typing import Any, Final, NamedTuple, Self
 
 import grpc
 
-from ephaptic_grpc.errors import ServiceError, Status, TooLargeError
+from ephaptic_grpc.errors import ServiceError, Status, TooLargeError, log_error
 from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS, Limits
 from ephaptic_grpc.payload import PLAIN, Delivery
 from ephaptic_grpc.threads import Threads, post
-
-logger = logging.getLogger("ephaptic_grpc")
 
 Dump = Callable[[Any], bytes]
 """The JSON of an item."""
@@ -194,7 +191,7 @@ class Pipe:
     def log_late_error(self) -> None:
         """Log what a generator raised that no caller is left to be told."""
         if self.error is not None and not isinstance(self.error, asyncio.CancelledError | ServiceError):
-            logger.error("a generator failed after its caller had left", exc_info=self.error)
+            log_error(self.error, "a generator failed after its caller had left")
 
     def _take_one(self) -> tuple[bytes]:
         json = self._items.pop(0)

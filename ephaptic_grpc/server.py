@@ -21,7 +21,8 @@ from ephaptic_grpc.connections import server_options
 from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.handlers import IdentifiedRpc, Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, Limits
+from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, STREAMS_PER_CONNECTION, Limits
+from ephaptic_grpc.listener import Listener
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
@@ -96,7 +97,7 @@ class Server:
             ),
             default=limits.request_bytes,
         )
-        self._server: grpc.aio.Server | None = None
+        self._server: Listener | None = None
         self._started = False
         self._health = Health()
         self._reflection = Reflection(self.services) if reflection else None
@@ -117,28 +118,34 @@ class Server:
         if self._started:
             raise RuntimeError("a server starts once: make another one")
         credentials = self._credentials if self._tls is None else server_credentials(self._tls)
+        for service in self.services:
+            self._health.serve(service.name)
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
+        listener = Listener(lambda: self._listening(credentials))
+        await listener.start()
+        self._server = listener
+        self._started = True
+        if credentials is None and not is_loopback(self.host):
+            logger.warning(_OPEN, self.address)
+
+    def _listening(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
+        """What listens, once it is started; ``self.port`` is its port."""
+        check_address(self.host, self.port)
         server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # else two servers share a port without a word
                 ("grpc.max_receive_message_length", self._request_bytes + ENVELOPE_BYTES),
                 ("grpc.server.max_pending_requests", PENDING_CALLS),
                 ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
+                ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
                 *server_options(),
             ]
         )
         server.add_generic_rpc_handlers((Paths(self._paths), self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
-        check_address(self.host, self.port)
         self._listen(server, credentials)
-        for service in self.services:
-            await self._health.serve(service.name)
-        await server.start()
-        self._server = server
-        self._started = True
-        if credentials is None and not is_loopback(self.host):
-            logger.warning(_OPEN, self.address)
+        return server
 
     def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
         if credentials is None:
@@ -157,7 +164,7 @@ class Server:
         server, grace = self._server, self._grace if grace is None else grace
         if self._calls.paths() and grace:
             logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
-        await self._health.drain()
+        self._health.drain()
         loop, cleanup = asyncio.get_running_loop(), self._limits.cleanup
         until = loop.time() + grace + cleanup
         stopping = asyncio.ensure_future(server.stop(grace + cleanup + _LATEST_SECONDS))

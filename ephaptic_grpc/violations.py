@@ -5,16 +5,19 @@ The values of the input are never repeated: not by Pydantic's words, nor by thos
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic import ValidationError
 from pydantic_core import from_json
+from pydantic_core.core_schema import ErrorType
 
 from ephaptic_grpc.errors import BadArgumentsError
 from ephaptic_grpc.limits import (
     RENDERED_ERRORS,
+    SCALARS_STRUCK_OUT,
     STATUS_DETAILS_BYTES,
+    STRUCK_OUT_CHARS,
     VIOLATION_FIELD_CHARS,
     VIOLATION_TEXT_CHARS,
     VIOLATIONS,
@@ -29,7 +32,11 @@ _CONTRACT_NOTE: Final = 200
 """Bytes that are kept free for what a stale client is told."""
 
 _SHORTEST_SECRET: Final = 4
-_SCALARS_STRUCK_OUT: Final = 1000
+_OWN_KINDS: Final = {*get_args(ErrorType)} - {"assertion_error", "union_tag_invalid", "value_error"}
+"""Errors whose words are Pydantic's own; of these three, a validator's or, in part, the input's."""
+
+_NOTHING_ELSE: Final = "it does not fit"
+"""What is said where the words could repeat what nobody has looked for in them."""
 
 
 def bad_arguments(
@@ -44,17 +51,25 @@ def bad_arguments(
         rest: the name of the parameter that takes further positions (``*rest``), if there is one.
     """
     count = error.error_count()
-    if count > RENDERED_ERRORS:
+    try:
+        found = (
+            []
+            if count > RENDERED_ERRORS
+            else error.errors(include_input=False, include_url=False, include_context=False)
+        )
+    except Exception:  # of an error that a validator raised and that can't be shown
+        found = []
+    if not found:
         return BadArgumentsError(f"bad arguments: {count} values don't fit")
-    found = error.errors(include_input=False, include_url=False, include_context=False)
     data = None if found[0]["type"] == "json_invalid" and not found[0]["loc"] else from_json(json or b"{}")
     violations: list[BadRequest.FieldViolation] = []
+    words = _Words()
     room = STATUS_DETAILS_BYTES - _ANY_OVERHEAD - _CONTRACT_NOTE
     for item in found[:VIOLATIONS]:
         loc, value = _place(item["loc"], data, missing=item["type"].startswith("missing"))
         violation = BadRequest.FieldViolation(
             field=_shorten(_path(loc, parameters, rest, by_position=isinstance(data, list)), VIOLATION_FIELD_CHARS),
-            description=_shorten(_strike_out(item["msg"], value), VIOLATION_TEXT_CHARS),
+            description=_shorten(words.about(value, item["type"], item["msg"]), VIOLATION_TEXT_CHARS),
         )
         room -= violation.ByteSize() + _MESSAGE_OVERHEAD
         if room < 0:
@@ -111,25 +126,67 @@ def _path(loc: list[int | str], parameters: Sequence[str], rest: str | None, *, 
     return text
 
 
-def _strike_out(text: str, value: Any) -> str:
-    lower = text.lower()
-    for scalar, _ in zip(_scalars(value), range(_SCALARS_STRUCK_OUT), strict=False):
-        # As a validator that strips it, folds its case or shows its repr() can have it.
-        for form in (repr(scalar.strip())[1:-1], scalar.strip()):
-            if len(form) >= _SHORTEST_SECRET and form.lower() in lower:
-                text = re.sub(re.escape(form), "…", text, flags=re.IGNORECASE)
-    return text
+class _Words:
+    """What is said of the values of one call, without the values: as many as there is time to look for."""
+
+    def __init__(self) -> None:
+        self._left = SCALARS_STRUCK_OUT
+
+    def about(self, value: Any, kind: str, text: str) -> str:
+        """What may be told.
+
+        Args:
+            value: the input that doesn't fit.
+            kind: Pydantic's name of what is wrong with it.
+            text: the words of Pydantic or of a validator.
+        """
+        if isinstance(value, dict | list):
+            if kind in _OWN_KINDS:
+                return text  # of an object or an array, Pydantic's own words repeat nothing
+            if len(text) > STRUCK_OUT_CHARS:
+                return _NOTHING_ELSE
+        folded = _folded(text)
+        for scalar in _scalars(value):
+            if self._left == 0:
+                return _NOTHING_ELSE
+            self._left -= 1
+            stripped = scalar.strip()
+            if _SHORTEST_SECRET <= len(stripped) <= len(text):
+                # As a validator that strips it, folds its case or shows its repr() can have it.
+                for form in {repr(stripped)[1:-1], stripped}:
+                    text, folded = _strike_out(_folded(form), text, folded)
+        return text
+
+
+def _strike_out(form: str, text: str, folded: str) -> tuple[str, str]:
+    if form not in folded:
+        return text, folded
+    kept, at = [], 0
+    while (found := folded.find(form, at)) >= 0:
+        kept.append((text[at:found], folded[at:found]))
+        at = found + len(form)
+    kept.append((text[at:], folded[at:]))
+    return "…".join(text for text, _ in kept), "…".join(folded for _, folded in kept)
+
+
+def _folded(text: str) -> str:
+    """A text in one case, as long as it was: where a character is in it, it is in the text."""
+    folded = text.lower()
+    return folded if len(folded) == len(text) else "".join(one if len(one.lower()) > 1 else one.lower() for one in text)
 
 
 def _scalars(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _scalars(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _scalars(item)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
+    # Not by calling itself: a value can be 200 levels deep, and each item would go through all of them.
+    below = [iter([value])]
+    while below:
+        for item in below[-1]:
+            if isinstance(item, dict | list):
+                below.append(iter(item.values() if isinstance(item, dict) else item))
+                break
+            if item is not None and not isinstance(item, bool):
+                yield str(item)
+        else:
+            below.pop()
 
 
 def _shorten(text: str, size: int) -> str:

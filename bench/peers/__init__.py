@@ -34,7 +34,7 @@ def python_of(peer: str) -> str:
         print(f"installing {peer} (once) ...", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", *PEERS[peer]]
-        if subprocess.run(command, check=False).returncode:  # noqa: S603
+        if subprocess.run(command, check=False).returncode:  # noqa: S603  the program is ours
             raise RuntimeError(f"{peer} could not be installed")
         done.touch()
     return str(python)

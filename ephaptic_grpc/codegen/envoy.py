@@ -191,6 +191,7 @@ def _connections(services: Sequence[Service], gateway: Gateway) -> str:
         cors=_cors(gateway),
         routes="\n".join(
             [
+                _REFUSED_ROUTES,
                 *(_file_route(path, file) for path, file in gateway.files.items()),
                 _NO_FILE_ROUTE,
                 *(
@@ -271,6 +272,23 @@ _OTHER_HOSTS: Final = dedent("""\
       - match: {prefix: "/"}
         direct_response: {status: 421, body: {inline_string: "this name is not served: see --origin"}}""")
 
+_REFUSED_ROUTES: Final = dedent("""\
+    # gRPC's server in Python stops listening at a path, or a query, that isn't UTF-8.
+    - match:
+        prefix: "/"
+        headers: [{name: ":path", string_match: {safe_regex: {regex: "[!-~]*"}}, invert_match: true}]
+      direct_response: {status: 400}
+    # It takes whatever content type for its own.
+    - match:
+        prefix: "/"
+        headers:
+        - {name: ":method", string_match: {exact: POST}}
+        - name: content-type
+          string_match: {prefix: application/grpc, ignore_case: true}
+          treat_missing_header_as_empty: true
+          invert_match: true
+      direct_response: {status: 415}""")
+
 _NO_FILE_ROUTE: Final = dedent("""\
     # No call is a GET.
     - match: {prefix: "/", headers: [{name: ":method", string_match: {exact: GET}}]}
@@ -299,6 +317,9 @@ def _cluster(upstreams: tuple[str, ...], tls: UpstreamTLS | None) -> str:
               http2_protocol_options:
                 connection_keepalive: {interval: $pings, timeout: 5s}  # ephaptic_grpc's server allows so many
                 max_concurrent_streams: 1000
+                # gRPC's server takes a header for a broken one where the last of its name on the connection was broken,
+                # unless both are sent in full; and clients share connections.
+                hpack_table_size: 0
         circuit_breakers:
           thresholds:
           - {max_connections: 1024, max_pending_requests: 1024, max_requests: 10000, max_retries: 16}

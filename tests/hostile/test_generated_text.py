@@ -9,104 +9,21 @@ import grpc_tools
 import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hostile_contracts import contracts, hostile_contracts
+from hypothesis import given, settings
 
 from ephaptic_grpc.codegen.contract_json import contract_json
+from ephaptic_grpc.codegen.openapi import openapi_json
 from ephaptic_grpc.codegen.proto import proto_files
 from ephaptic_grpc.codegen.python import python_module
 from ephaptic_grpc.codegen.stubs import python_stubs
-from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
+from ephaptic_grpc.contract import Contract, Function
 from ephaptic_grpc.descriptors import file_of, read_file
-from ephaptic_grpc.schemas import compact
 
 WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
 
-ESCAPES = [
-    *('"""', "'''", "\\", '\\"', '"', "'", "\n", "\r", "\u2028", "\x0c", "*/", "/*", "//", "};", "\\N{x}", "\\u12"),
-    *("\\x", "{x}", "#", "\x00", "$", "`", "</script>", "import os\nos.system('x')", "\ufb01", "__import__('os')"),
-]
-text = st.lists(st.sampled_from(ESCAPES) | st.text(st.characters(codec="utf-8"), max_size=6), max_size=6).map("".join)
-keys = text | st.sampled_from(["self", "model_config", "class", "date", "list", "__init__", "default", "constants", ""])
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
-    max_leaves=5,
-)
 
-
-NAMES = ["User", "list", '"""\\\n', "\u00bc-Input", "\u00bc_Input", "Model", ""]
-"""Of definitions. Any schema can refer to any of them."""
-
-leaves = st.one_of(
-    st.fixed_dictionaries(
-        {"type": st.sampled_from(["string", "integer", "number", "boolean", "null", "object", "array", "nonsense"])},
-        optional={"description": text, "format": keys, "title": text},
-    ),
-    st.fixed_dictionaries({"const": json_values}),
-    st.fixed_dictionaries({"enum": st.lists(json_values, max_size=3)}),
-    st.fixed_dictionaries({"$ref": st.sampled_from([f"#/$defs/{name}" for name in NAMES])}),
-    st.just({}),
-)
-schemas = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.fixed_dictionaries({"anyOf": st.lists(inner, min_size=1, max_size=3)}),
-        st.fixed_dictionaries({"type": st.just("array"), "items": inner, "uniqueItems": st.booleans()}),
-        st.fixed_dictionaries({"type": st.just("array"), "prefixItems": st.lists(inner, max_size=3)}),
-        st.fixed_dictionaries({"type": st.just("object"), "additionalProperties": inner | st.booleans()}),
-    ),
-    max_leaves=4,
-)
-fields = st.tuples(schemas, st.just({}) | st.fixed_dictionaries({"default": json_values})).map(
-    lambda both: {**both[0], **both[1]}
-)
-definitions = st.one_of(
-    schemas,
-    st.fixed_dictionaries(
-        {
-            "description": text,
-            "enum": st.lists(text | st.integers(), min_size=1, max_size=4),
-            "x-enum-varnames": st.lists(keys, max_size=4),
-        }
-    ),
-    st.fixed_dictionaries(
-        {
-            "type": st.just("object"),
-            "description": text,
-            "properties": st.dictionaries(keys, fields, max_size=4),
-            "required": st.lists(keys, max_size=2),
-        }
-    ),
-)
-parameters = st.builds(
-    Parameter,
-    name=st.sampled_from(["self", "__x", "x", "str", "_"]),
-    kind=st.just(Kind.KEYWORD_ONLY),
-    required=st.booleans(),
-    default=st.none() | json_values.map(compact),
-    schema=schemas,
-    alias=text,
-)
-functions = st.builds(
-    Function,
-    name=st.sampled_from(["f", "list", "str", "date", "Model", "default"]),
-    doc=text,
-    streams=st.booleans(),
-    parameters=st.lists(parameters, max_size=3, unique_by=lambda one: one.name).map(tuple),
-    value=schemas,
-)
-contracts = st.builds(
-    Contract,
-    service=st.just("hostile.v1.HostileService"),
-    functions=st.lists(functions, max_size=3, unique_by=lambda one: one.name).map(tuple),
-    definitions=st.fixed_dictionaries(dict.fromkeys(NAMES, definitions)),
-)
-
-hostile = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@hostile
+@hostile_contracts
 @given(contracts)
 def test_python_has_nothing_but_declarations(contract):
     module = ast.parse(python_module(contract).encode("utf-8", "strict"))
@@ -148,7 +65,7 @@ def check_class(node: ast.ClassDef) -> None:
         assert all(isinstance(argument, ast.Constant) for argument in arguments)
 
 
-@hostile
+@hostile_contracts
 @given(contracts)
 def test_protoc_reads_the_contract_that_was_written(contract):
     files = proto_files([contract])
@@ -167,7 +84,7 @@ def test_protoc_reads_the_contract_that_was_written(contract):
         assert "is made of nothing but itself" in str(error)  # {"$ref": ...} to where it stands
 
 
-@settings(hostile, max_examples=20)
+@settings(hostile_contracts, max_examples=20)
 @given(contracts)
 def test_stubs_are_python(contract):
     for path, written in python_stubs(proto_files([contract])).items():
@@ -175,10 +92,20 @@ def test_stubs_are_python(contract):
             compile(written, path, "exec")
 
 
-@hostile
+@hostile_contracts
 @given(contracts)
 def test_json_is_the_contract(contract):
     assert json.loads(contract_json(contract)) == json.loads(json.dumps(contract.as_json()))
+
+
+@hostile_contracts
+@given(contracts)
+def test_openapi_is_json_with_one_path_for_each_function(contract):
+    document = json.loads(openapi_json(contract).encode("utf-8", "strict"))
+    assert len(document["paths"]) == len(contract.functions)
+    for operations in document["paths"].values():
+        assert set(operations) == {"post"}
+    assert set(document) <= {"openapi", "info", "paths", "components"}
 
 
 @pytest.mark.parametrize("doc", ['"', '\\"', 'x"""', '"""', "\\", '\\\\"', 'a\\\n"', " ", "\n"])

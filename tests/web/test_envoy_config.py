@@ -133,15 +133,24 @@ text = st.text(st.characters(codec="utf-8"), min_size=1) | st.sampled_from(
 
 
 @settings(deadline=None, max_examples=40)  # it is YAML in plain Python that takes its time
-@given(text, text, text, text)
-def test_no_text_leaves_its_place(certificate, key, path, kind):
+@given(text, text, text, text, text)
+def test_no_text_leaves_its_place(certificate, key, path, kind, name):
     """Read back, everything is where it was put, and nothing else is there."""
     upstream_tls = UpstreamTLS(ca=key, identity=(path, kind), name=certificate)
     file = StaticFile(path=key, content_type=kind, size=1)
-    gateway = Gateway(tls=(certificate, key), client_ca=kind, upstream_tls=upstream_tls, files={path: file})
+    gateway = Gateway(
+        tls=(certificate, key),
+        client_ca=kind,
+        upstream_tls=upstream_tls,
+        files={path: file},
+        hosts=(name,),
+        admin=f"/{name}",
+    )
     file = StaticFile(path="k", content_type="t", size=1)
     upstream_tls = UpstreamTLS(ca="ca", identity=("c", "k"), name="n")
-    plain = Gateway(tls=("c", "k"), client_ca="ca", upstream_tls=upstream_tls, files={"p": file})
+    plain = Gateway(
+        tls=("c", "k"), client_ca="ca", upstream_tls=upstream_tls, files={"p": file}, hosts=("h",), admin="/a"
+    )
     expected = yaml.safe_load(envoy_config([shop], plain))
     chain = expected["static_resources"]["listeners"][0]["filter_chains"][0]
     downstream = chain["transport_socket"]["typed_config"]["common_tls_context"]
@@ -153,9 +162,11 @@ def test_no_text_leaves_its_place(certificate, key, path, kind):
         (pems,) = context["tls_certificates"]
         pems["certificate_chain"]["filename"], pems["private_key"]["filename"] = pair
         context["validation_context"]["trusted_ca"]["filename"] = ca
-    (name,) = upstream["common_tls_context"]["validation_context"]["match_typed_subject_alt_names"]
-    name["matcher"]["exact"] = upstream["sni"] = certificate
-    (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    (san,) = upstream["common_tls_context"]["validation_context"]["match_typed_subject_alt_names"]
+    san["matcher"]["exact"] = upstream["sni"] = certificate
+    expected["admin"]["address"]["pipe"]["path"] = f"/{name}"
+    _, host = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    host["domains"] = [name]
     (route,) = [route for route in host["routes"] if route["match"].get("path") == "p"]
     route["match"]["path"] = path
     route["direct_response"]["body"]["filename"] = key

@@ -2,13 +2,17 @@
 
 import json
 import re
+import string
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import HERE, node, serving
+from hostile_contracts import contracts, hostile_contracts
 from hostile_service import hostile
+from hypothesis import given
 
 from ephaptic_grpc.codegen.typescript import typescript_module
 from ephaptic_grpc.contract import Contract
@@ -106,3 +110,45 @@ def test_the_command_writes_it_and_checks_it(tmp_path):
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "client.ts").read_text() == (GOLDEN / "shapes_client.ts").read_text()
     assert subprocess.run([*command, "--check"], cwd=GOLDEN, capture_output=True).returncode == 0
+
+
+TRANSFORM = """
+    import { createInterface } from "node:readline";
+    import { transformSync } from "esbuild";
+    for await (const line of createInterface({ input: process.stdin })) {
+      let told;
+      try {
+        told = [transformSync(JSON.parse(line), { loader: "ts", minifyWhitespace: true, charset: "utf8" }).code, null];
+      } catch (error) {
+        told = ["", error.errors[0]];
+      }
+      console.log(JSON.stringify(told));
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def transformed() -> Iterator[Callable[[str], str]]:
+    """``transformed(text)``: TypeScript as a real parser understood it, without types and comments."""
+    command = ["node", "--input-type=module", "-e", TRANSFORM]
+    with subprocess.Popen(command, cwd=HERE, stdin=-1, stdout=-1, text=True) as process:
+
+        def transformed(text: str) -> str:
+            process.stdin.write(json.dumps(text) + "\n")
+            process.stdin.flush()
+            understood, error = json.loads(process.stdout.readline())
+            assert error is None, error
+            return understood
+
+        yield transformed
+        process.stdin.close()
+
+
+@hostile_contracts
+@given(contracts)
+def test_whatever_is_in_a_contract_stays_in_its_literal_or_comment(transformed, contract):
+    """What is left without texts is what this contract has by any other words."""
+    told = code(transformed(typescript_module(contract)))
+    assert not {*told} - {*string.printable}
+    for escape in ("import os", "</script>", "__import__", "os.system"):
+        assert escape not in told

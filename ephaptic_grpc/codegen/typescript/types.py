@@ -168,6 +168,7 @@ def unique(name: str, used: set[str]) -> str:
 def _type_name(definition: str) -> str:
     """``Page_Address_`` becomes ``PageAddress``."""
     name = "".join(part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", definition))
+    name = "".join(character for character in name if f"_{character}".isidentifier())  # and no fractions, say
     return name if name.isidentifier() else f"Type{name}"
 
 
