@@ -33,7 +33,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_URL = "type.googleapis.com/"
 _CONTRACT_CHANGED = "CONTRACT_CHANGED"
 _DOMAIN = "ephaptic_grpc"
-_NO_METHOD = ("Method not found!", "Method not found", "")
+_NO_METHOD = ("Method not found!", "Method not found")
 """What servers of gRPC's own say of a path that they don't know. A function chooses its words."""
 
 _KNOWN_DETAILS: dict[str, type[Message]] = {
@@ -148,7 +148,7 @@ class CallError(ServiceError):
             path: what was called.
             generated: whether by a client that was generated when the function was there.
         """
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED and (error.details() or "") in _NO_METHOD:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED and error.details() in _NO_METHOD:
             missing = cls(error.code(), f"the server has no {path.removeprefix('/')}")
             missing._gone = generated
             return missing
