@@ -198,13 +198,13 @@ def _meant_status(error: BaseException, path: str) -> Status | None:
         return None
     if not isinstance(meant.code, grpc.StatusCode) or meant.code.value[0] == 0:
         raise TypeError(f"the code of a ServiceError can't be {meant.code!r}")
-    message = _cut(meant.message, STATUS_MESSAGE_BYTES)
+    message = cut(meant.message, STATUS_MESSAGE_BYTES)
     if isinstance(meant, TooLargeError):
         logger.error("%s failed: %s", path, message)
     return Status(meant.code, message, _pack_details(meant, message, path))
 
 
-def _cut(text: str, size: int) -> str:
+def cut(text: str, size: int) -> str:
     """At most ``size`` bytes of ``text``, as text that UTF-8 can carry."""
     data = str(text).encode("utf-8", "replace")
     return data.decode() if len(data) <= size else data[: size - 3].decode("utf-8", "ignore") + "…"
