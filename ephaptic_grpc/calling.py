@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic_core import from_json, to_json
 
+from ephaptic_grpc.connections import client_options
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.payload import unpack
@@ -51,7 +52,7 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes) -> N
         CallError: the call failed.
         MalformedPayloadError: what came back is not of ephaptic_grpc.
     """
-    async with security.aio_channel() as channel:
+    async with security.aio_channel(client_options(())) as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request):

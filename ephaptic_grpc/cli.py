@@ -298,15 +298,20 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
     try:
-        app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
+        try:
+            app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
+        finally:
+            sys.stdout.flush()  # while what goes wrong can still be told
+    except OSError as error:  # of standard output: a full disk, say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written to it
+        if not isinstance(error, BrokenPipeError):  # of `| head`
+            say(f"error: {error.filename or 'what is printed'}: {error.strerror}")
+        sys.exit(FAILED)
     except SourceError as error:
         say(f"error: {error}")
         sys.exit(MISUSED if error.misused else FAILED)
     except ExposeError as error:
         say(f"error: {error}")
-        sys.exit(FAILED)
-    except OSError as error:  # of standard output: a full disk, say
-        say(f"error: {error.filename or 'what is printed'}: {error.strerror}")
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

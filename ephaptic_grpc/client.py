@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from os import getpid
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
@@ -9,7 +10,7 @@ from weakref import WeakSet
 
 import grpc
 
-from ephaptic_grpc.connections import ChannelOptions
+from ephaptic_grpc.connections import ChannelOptions, use_asyncio
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
@@ -203,6 +204,10 @@ class Pending(Stream[Any]):
     """A call of a function that may stream or not: ``await`` its value, or loop over its items."""
 
     async def _itself(self) -> Any:
+        if self._ended:
+            raise RuntimeError(
+                f"this call of {self._method.path} has been read already: await it, or loop over it, once"
+            )
         try:
             streams = KIND_STREAM in tuple(await self._call.initial_metadata())
         except asyncio.CancelledError:
@@ -322,6 +327,7 @@ class _Connection:
         self._options: Final = options
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._closed = False
         self._unary: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {}
         self._stream: Final[dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, bytes]]] = {}
@@ -347,14 +353,15 @@ class _Connection:
 
     def _open(self) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()
-        if self._channel is not None and self._loop is loop:
+        if self._channel is not None and self._loop is loop and self._process == getpid():
             return self._channel
+        use_asyncio()
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._channel is not None:
             raise RuntimeError("the client belongs to another event loop: connect once for each loop")
         self._channel = self.security.aio_channel(self._options)
-        self._loop = loop
+        self._loop, self._process = loop, getpid()
         return self._channel
 
     async def close(self) -> None:

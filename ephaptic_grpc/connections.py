@@ -1,6 +1,7 @@
 """What gRPC is told of connections: when a silent peer is given up, and which calls are made again."""
 
 import json
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,34 @@ from ephaptic_grpc import limits
 
 ChannelOptions = list[tuple[str, Any]]
 """What grpc takes as ``options``, of a server and of a channel."""
+
+
+_used_by: int | None = None
+"""The process that uses gRPC's asyncio side, which has threads and sockets of its own, once for a whole process."""
+
+
+def use_asyncio() -> None:
+    """Say that this process uses gRPC's asyncio side from now on.
+
+    Raises:
+        RuntimeError: as ``check_process``.
+    """
+    global _used_by
+    check_process()
+    _used_by = os.getpid()
+
+
+def check_process() -> None:
+    """Refuse to go on in a fork of a process that used gRPC's asyncio side: calls would hang there, and servers crash.
+
+    Raises:
+        RuntimeError: this is one.
+    """
+    if _used_by not in (None, os.getpid()):
+        raise RuntimeError(
+            "this process was forked from one that used gRPC already, and can't: start it by multiprocessing's "
+            "'spawn', or fork before the first call"
+        )
 
 
 def server_options() -> ChannelOptions:
@@ -45,6 +74,8 @@ def client_options(idempotent: Iterable[str]) -> ChannelOptions:
         names = [{"service": service, "method": method} for service, method in methods]
         config = {"methodConfig": [{"name": names, "retryPolicy": policy}]}
         options.append(("grpc.service_config", json.dumps(config)))
+        # gRPC makes no call again of which it has kept less than all, and keeps 256 KiB by default.
+        options.append(("grpc.per_rpc_retry_buffer_size", 2 * limits.JSON_BYTES))
     return options
 
 

@@ -21,6 +21,9 @@ from ephaptic_grpc.threads import Threads
 _CANCELLING_SECONDS: Final = 0.1
 """How long a write that failed waits for the cancellation that follows, at most."""
 
+_SKEW_SECONDS: Final = 0.05
+"""By how much a caller may see its deadline pass before the server does."""
+
 if TYPE_CHECKING:
     _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -85,7 +88,7 @@ class Rpc(Call):
         """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
         if self._opening:
             self._waiting = self._waiting or status
-        elif self.telling is None and self.task is not None:
+        elif self.telling is None and self.task is not None and not self.task.cancelling():
             self.telling = self.task.get_loop().create_task(self._tell(status))
             self.task.cancel()
 
@@ -104,12 +107,18 @@ class Rpc(Call):
         task, context = self.task, self._transport
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             # The call was cancelled, and nobody is there to be told. Or the function cancelled its own task: somebody
-            # is.
-            with suppress(grpc.aio.BaseError):
-                await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
+            # is. Where it can't be so, nothing is sent: what is sent in a call that is over, gRPC never frees.
+            if self._can_cancel_itself():
+                with suppress(grpc.aio.BaseError):
+                    await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
             raise error
         status = failure(error, self)
         await context.abort(status.code, status.message, status.trailing_metadata)
+
+    def _can_cancel_itself(self) -> bool:
+        """Whether it can have been the function: it runs in the task of the call, whose time is not over."""
+        procedure, remaining = self.procedure, self.remaining()
+        return not (procedure.streams or procedure.threaded) and (remaining is None or remaining > _SKEW_SECONDS)
 
 
 class IdentifiedRpc(Rpc):

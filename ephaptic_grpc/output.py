@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -16,7 +17,8 @@ MISUSED: Final = 2
 
 def say(text: str) -> None:
     """Tell a person something that isn't the result."""
-    print(printable(text), file=sys.stderr, flush=True)
+    with suppress(OSError):  # the exit code says it, too
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import grpc
 
-from ephaptic_grpc.connections import server_options
+from ephaptic_grpc.connections import server_options, use_asyncio
 from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.handlers import IdentifiedRpc, Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
@@ -113,10 +113,11 @@ class Server:
         Raises:
             OSError: the address can't be listened on, or a file of ``tls`` can't be read; its ``errno`` says why.
             ValueError: a file of ``tls`` can't be used.
-            RuntimeError: it has been started before.
+            RuntimeError: it has been started before; or this process was forked from one that used gRPC.
         """
         if self._started:
             raise RuntimeError("a server starts once: make another one")
+        use_asyncio()
         credentials = self._credentials if self._tls is None else server_credentials(self._tls)
         for service in self.services:
             self._health.serve(service.name)

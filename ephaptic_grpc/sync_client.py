@@ -6,6 +6,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import grpc
 
+from ephaptic_grpc.connections import check_process
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
@@ -65,6 +66,7 @@ def connect_sync(
 ) -> "SyncDeclaredClient":
     """A blocking client of a service: arguments as for ``connect``; ``with`` or ``close()`` ends it."""
     check_target(target)
+    check_process()
     options = Options.of(timeout, metadata)
     generated = service if isinstance(service, type) and issubclass(service, SyncDeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service, SyncDeclaredClient)

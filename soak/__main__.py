@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from soak.faults import black_hole, deadlines, kills, vanish
+from soak.faults import black_hole, deadlines, drain, kills, vanish
 from soak.load import burst, mixed, slow_reader, streams
 from soak.report import Figure, Found, as_json, missed, table
 from soak.scale import SHORT, Say, Scale
@@ -26,12 +26,14 @@ parts, all of them where none is named:
 {parts}
 
 The exit code is 1 where a goal is missed. All of it takes about a quarter of an hour, --short a minute: that does less
-of everything, leaves black-hole out, and judges times and memory leniently, since a busy machine proves little."""
+of everything, leaves black-hole and drain out, and judges times and memory leniently, since a busy machine proves
+little."""
 
 _PARTS: Final[dict[str, Callable[[Scale, Say], Awaitable[list[Figure]]]]] = {
     "kills": kills,
     "vanish": vanish,
     "black-hole": black_hole,
+    "drain": drain,
     "deadlines": deadlines,
     "streams": streams,
     "burst": burst,
@@ -39,12 +41,15 @@ _PARTS: Final[dict[str, Callable[[Scale, Say], Awaitable[list[Figure]]]]] = {
     "slow-reader": slow_reader,
 }
 
+_LONG: Final = ("black-hole", "drain")
+"""Parts of which a test of its own, with other figures, is shorter."""
+
 
 def main() -> None:
     options = _options()
     scale = SHORT if options.short else Scale()
     found: Found = {}
-    for name in options.parts or [name for name in _PARTS if not (options.short and name == "black-hole")]:
+    for name in options.parts or [name for name in _PARTS if not (options.short and name in _LONG)]:
         begun = time.perf_counter()
         found[name] = asyncio.run(_run(name, scale))
         _say(f"{name}: {time.perf_counter() - begun:.0f} s")

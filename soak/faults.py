@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from soak.process import ServerProcess, road
 from soak.report import Figure
 from soak.scale import Say, Scale
 from soak.server import service
+
+_GRACE_SECONDS = 5.0
+"""That of ``ephaptic-grpc serve``."""
 
 _AFTER_SECONDS = 30.0
 """What a later call has to succeed, at most; it is measured, too."""
@@ -109,6 +113,37 @@ async def black_hole(scale: Scale, say: Say) -> list[Figure]:  # noqa: ARG001
         Figure("black hole until the client says UNAVAILABLE", noticed - cut_at, 30, "s"),
         Figure("black hole until the generator is closed", closed - cut_on_clock, 30, "s"),
         Figure("other statuses than UNAVAILABLE", int(code is not grpc.StatusCode.UNAVAILABLE), 0),
+    ]
+
+
+async def drain(scale: Scale, say: Say) -> list[Figure]:
+    """SIGTERM of a process that has calls which nothing ends: what they are told, and when the process has ended."""
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "soak.server:service", "--port", "0"]
+    codes: list[grpc.StatusCode] = []
+    took: list[float] = []
+    for number in range(1, scale.drains + 1):
+        process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork and no more
+            command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+        )
+        with process:
+            assert process.stderr is not None  # noqa: S101
+            while not (found := re.match(r"on (\S+) ", await asyncio.to_thread(process.stderr.readline))):
+                if process.poll() is not None:
+                    raise RuntimeError("the server does not start")
+            async with connect(found[1], service) as client:
+                calls = [client.deaf(), client.sleeps(), client.waits()]
+                for call in calls:
+                    await anext(call)
+                begun = time.perf_counter()
+                process.terminate()
+                codes += [code for code, _ in await asyncio.gather(*map(_end, calls))]
+                await asyncio.to_thread(process.communicate)
+                took.append(time.perf_counter() - begun - _GRACE_SECONDS)
+        say(f"drain {number} of {scale.drains}")
+    wrong = sum(code is not grpc.StatusCode.UNAVAILABLE for code in codes)
+    return [
+        Figure("calls of a drain that ended with another status than UNAVAILABLE", wrong, 0),
+        Figure("exit after the grace, whatever ignores it", max(took), 1, "s", slack=10),
     ]
 
 

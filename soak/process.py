@@ -67,6 +67,11 @@ class ServerProcess:
         memory = int((folder / "statm").read_text().split()[1]) * _PAGE
         return Usage(memory, len([*(folder / "task").iterdir()]), len([*(folder / "fd").iterdir()]))
 
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used."""
+        fields = (Path("/proc") / str(self.pid) / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         self._process.kill()
         self._process.wait()

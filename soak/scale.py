@@ -14,6 +14,7 @@ class Scale:
     Attributes:
         kills: SIGKILLs of the server.
         vanished: clients that are killed.
+        drains: servers that are told to stop.
         deadlines: rounds of calls with a deadline.
         streams: open at the same time.
         connections: that they share.
@@ -25,6 +26,7 @@ class Scale:
 
     kills: int = 200
     vanished: int = 20
+    drains: int = 5
     deadlines: int = 50
     streams: int = 10_000
     connections: int = 100
@@ -34,4 +36,4 @@ class Scale:
     slow: float = 60.0
 
 
-SHORT = Scale(kills=20, vanished=3, deadlines=5, streams=1_000, connections=10, bound=50, seconds=15.0, slow=5.0)
+SHORT = Scale(kills=20, vanished=3, deadlines=5, streams=1_000, connections=10, bound=50, seconds=10.0, slow=5.0)

@@ -10,10 +10,13 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -90,6 +93,22 @@ async def closed(key: str) -> float:
 
 
 @service.expose
+async def deaf() -> AsyncIterator[int]:
+    """Nothing ends it."""
+    yield 0
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+@service.expose
+def sleeps() -> Iterator[int]:
+    """A thread that can't be woken."""
+    yield 0
+    time.sleep(600)
+
+
+@service.expose
 async def within(seconds: float) -> AsyncIterator[int]:
     """An item each millisecond, inside of a timeout."""
     try:
@@ -108,8 +127,8 @@ async def dies_once(runs: Path) -> int:
 
 
 @service.expose(idempotent=True)
-async def dies_once_and_may(runs: Path) -> int:
-    """The same, of a function that clients may call again."""
+async def dies_once_and_may(runs: Path, ballast: str = "") -> int:  # noqa: ARG001
+    """The same, of a function that clients may call again, with as much to say as it has."""
     return _run(runs)
 
 
@@ -122,10 +141,16 @@ def _run(runs: Path) -> int:
     return count
 
 
+class Held(NamedTuple):
+    """What the event loop and Python hold."""
+
+    tasks: int
+    threads: int
+
+
 @service.expose
-async def tasks() -> int:
-    """How many tasks the event loop has."""
-    return len(asyncio.all_tasks())
+async def held() -> Held:
+    return Held(len(asyncio.all_tasks()), threading.active_count())
 
 
 async def _serve(port: int, bound: Limits) -> None:

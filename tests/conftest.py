@@ -1,16 +1,14 @@
-import asyncio
 import importlib.util
 import os
 import sys
-import traceback
 from binascii import crc32
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import settings
+from loops import backend
 
 from ephaptic_grpc import Service
 
@@ -45,41 +43,13 @@ def is_for_the_other_loop(item: pytest.Item) -> bool:
 GOLDEN = Path(__file__).parent / "golden"
 
 
-class AsyncioLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop, but for what other loops of the process leave behind."""
-
-    def call_exception_handler(self, context: Any) -> None:
-        if not is_of_a_closed_loop(context.get("exception")):
-            super().call_exception_handler(context)
-
-
-class UvLoop(uvloop.Loop):
-    """uvloop's, likewise."""
-
-    def call_exception_handler(self, context: Any) -> None:
-        if not is_of_a_closed_loop(context.get("exception")):
-            super().call_exception_handler(context)
-
-
-def is_of_a_closed_loop(error: BaseException | None) -> bool:
-    """Whether an error is one of grpc.aio, which has one queue of events for all loops of a process.
-
-    The last event of a call whose loop is closed by now comes up in the loop of another test. A program with one loop
-    sees none.
-    """
-    frames = [] if error is None else traceback.extract_tb(error.__traceback__)
-    of_grpc = any("PollerCompletionQueue" in frame.name for frame in frames)
-    return of_grpc and isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-
-
 @pytest.fixture(params=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Every asynchronous test runs on both event loops, on asyncio's in debug mode.
 
     uvloop 0.23 has one, too, but with grpc.aio in it, threads that call into the loop hang it or crash the process.
     """
-    loop = UvLoop if request.param == "uvloop" else AsyncioLoop
-    return "asyncio", {"loop_factory": loop, "debug": request.param == "asyncio"}
+    return backend(request.param)
 
 
 @pytest.fixture(scope="session")

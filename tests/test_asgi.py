@@ -195,3 +195,23 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert done.stdout == "ephaptic_grpc.asgi needs Starlette: pip install 'ephaptic-grpc[asgi]'\n", done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_call_that_the_grace_is_too_short_for_is_told_why():
+    waiting = Service("shop.v1.WaitingService")
+    begun = asyncio.Event()
+
+    @waiting.expose
+    async def wait() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    app = web_app(waiting)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        call = asyncio.create_task(client.post("/shop.v1.WaitingService/Wait", json=[]))
+        await begun.wait()
+        await app.stop(0.01)
+        answer = await call
+    assert answer.status_code == 503
+    assert answer.json()["details"][0]["reason"] == "DRAINING"

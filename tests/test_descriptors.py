@@ -4,6 +4,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from ephaptic_grpc import Service
 from ephaptic_grpc.contract import Contract
+from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.descriptors import (
     DEFINITIONS_OPTION,
     FUNCTION_OPTION,
@@ -111,3 +112,15 @@ def test_a_parameter_that_makes_no_sense_is_refused(shapes, field, value, said):
     setattr(method.options.Extensions[FUNCTION_OPTION].parameters[0], field, value)
     with pytest.raises(ValueError, match=said):
         read_file(file)
+
+
+def test_what_is_idempotent_is_said_as_protobuf_says_it(shapes, shapes_client):
+    (service,) = file_of(Contract.of(shapes)).service
+    levels = {method.name: method.options.idempotency_level for method in service.method}
+    assert levels.pop("Echo") == descriptor_pb2.MethodOptions.IDEMPOTENT
+    assert {*levels.values()} == {descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN}
+    assert (
+        shapes.idempotent
+        == declarations_of(shapes_client.ShapesService).idempotent()
+        == ["/shapes.v1.ShapesService/Echo"]
+    )

@@ -396,3 +396,17 @@ def test_nothing_that_is_called_compatible_has_a_counterexample(data):
     for old, new in sides:
         if verdict(old[0], new[0]) in (None, COMPATIBLE):
             check(data, old, new, tries=10)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "severity"), [(True, False, BREAKING), (False, True, COMPATIBLE), (True, True, None)]
+)
+def test_what_is_no_longer_idempotent_breaks_clients_that_call_again(was, is_now, severity):
+    def contract(idempotent: bool) -> Contract:
+        service = Service("shop.v1.ShopService")
+        service.expose(name="place", idempotent=idempotent)(lambda: 1)
+        return Contract.of(service)
+
+    findings = evolution(contract(was), contract(is_now))
+    assert [finding.severity for finding in findings] == ([] if severity is None else [severity])
+    assert all("idempotent" in finding.sentence for finding in findings)

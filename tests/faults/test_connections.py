@@ -9,6 +9,7 @@ from contextlib import closing
 
 import grpc
 import pytest
+from loops import backend
 
 from ephaptic_grpc import CallError, connect, connect_sync, limits
 from soak.process import ServerProcess, road
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # the loop has no part in it
+def anyio_backend():
+    return backend("uvloop")  # which of them has no part in it
 
 
 SILENCE, ANSWER = 0.4, 0.4
@@ -110,5 +111,6 @@ async def test_what_is_idempotent_is_run_again(tmp_path):
     with ServerProcess() as server:
         async with connect(server.address, service) as client:
             assert await client.dies_once_and_may(tmp_path / "runs") == 2
+            assert await client.dies_once_and_may(tmp_path / "large", "x" * 3_000_000) == 2
         with connect_sync(server.address, service) as blocking:
             assert await asyncio.to_thread(blocking.dies_once_and_may, tmp_path / "more") == 2
