@@ -15,7 +15,7 @@ from ephaptic_grpc.arguments import go_by_name
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import check_function_name, check_service_name, proto_file, rpc_name
-from ephaptic_grpc.schemas import Schema, compact, malformed, rebuilt, reference
+from ephaptic_grpc.schemas import Schema, compact, malformed, reference, references
 from ephaptic_grpc.v1 import contract_pb2, payload_pb2
 from ephaptic_grpc.vocabulary import UNIONS
 
@@ -177,17 +177,16 @@ def _check_signature(parameters: Sequence[Parameter], where: str) -> None:
 
 
 def _check_references(contract: Contract) -> None:
-    def check(schema: Schema) -> Schema:
-        name = reference(schema)
-        if name is not None and name not in contract.definitions:
-            raise ValueError(f"{contract.service}: a schema refers to {name!r}, which is not defined")
-        return schema
-
-    for function in contract.functions:
-        for schema in (*(parameter.schema for parameter in function.parameters), function.value):
-            rebuilt(schema, check)
-    for schema in contract.definitions.values():
-        rebuilt(schema, check)
+    schemas = [
+        (f"{contract.service}/{rpc_name(function.name)}", schema)
+        for function in contract.functions
+        for schema in (*(parameter.schema for parameter in function.parameters), function.value)
+    ]
+    schemas += ((f"{contract.service}, type {name!r}", schema) for name, schema in contract.definitions.items())
+    for where, schema in schemas:
+        for name in references(schema):
+            if name not in contract.definitions:
+                raise ValueError(f"{where}: it refers to {name!r}, which is not defined")
     try:
         TopologicalSorter({name: _parts(schema) for name, schema in contract.definitions.items()}).prepare()
     except CycleError as error:

@@ -33,7 +33,7 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_URL = "type.googleapis.com/"
 _CONTRACT_CHANGED = "CONTRACT_CHANGED"
 _DOMAIN = "ephaptic_grpc"
-_NO_METHOD = ("Method not found!", "Method not found", "")
+_NO_METHOD = ("Method not found!", "Method not found")
 """What servers of gRPC's own say of a path that they don't know. A function chooses its words."""
 
 _KNOWN_DETAILS: dict[str, type[Message]] = {
@@ -148,7 +148,7 @@ class CallError(ServiceError):
             path: what was called.
             generated: whether by a client that was generated when the function was there.
         """
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED and (error.details() or "") in _NO_METHOD:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED and error.details() in _NO_METHOD:
             missing = cls(error.code(), f"the server has no {path.removeprefix('/')}")
             missing._gone = generated
             return missing
@@ -198,13 +198,13 @@ def _meant_status(error: BaseException, path: str) -> Status | None:
         return None
     if not isinstance(meant.code, grpc.StatusCode) or meant.code.value[0] == 0:
         raise TypeError(f"the code of a ServiceError can't be {meant.code!r}")
-    message = _cut(meant.message, STATUS_MESSAGE_BYTES)
+    message = cut(meant.message, STATUS_MESSAGE_BYTES)
     if isinstance(meant, TooLargeError):
         logger.error("%s failed: %s", path, message)
     return Status(meant.code, message, _pack_details(meant, message, path))
 
 
-def _cut(text: str, size: int) -> str:
+def cut(text: str, size: int) -> str:
     """At most ``size`` bytes of ``text``, as text that UTF-8 can carry."""
     data = str(text).encode("utf-8", "replace")
     return data.decode() if len(data) <= size else data[: size - 3].decode("utf-8", "ignore") + "…"

@@ -88,7 +88,7 @@ class Rpc(Call):
         """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
         if self._opening:
             self._waiting = self._waiting or status
-        elif self.telling is None and self.task is not None:
+        elif self.telling is None and self.task is not None and not self.task.cancelling():
             self.telling = self.task.get_loop().create_task(self._tell(status))
             self.task.cancel()
 

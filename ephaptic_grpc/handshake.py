@@ -38,7 +38,8 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 """What a client of HTTP/2 begins with; some servers say nothing before it."""
 
 _NO_CONNECTION: Final = "failed to connect to all addresses"
-_NO_LISTENER: Final = "to connect to remote host"
+_NO_ANSWER: Final = re.compile(r"to connect to remote host: (?!Connection refused)")
+"""Of the last of its addresses, gRPC tells why. Where one was refused, another may have answered."""
 
 
 class ChannelSecurity:
@@ -96,7 +97,7 @@ class ChannelSecurity:
             failed.code is grpc.StatusCode.UNAVAILABLE
             and self._address is not None
             and failed.message.startswith(_NO_CONNECTION)
-            and _NO_LISTENER not in failed.message
+            and not _NO_ANSWER.search(failed.message)
         )
 
     def _explained(self, failed: CallError) -> CallError:

@@ -76,11 +76,12 @@ async def _forward(
     try:
         await pipe.forward(write, patience, interrupt)
     except BaseException:
-        if not pipe.ended:
+        if pipe.ended:
+            pipe.log_late_error()
+        else:
             pipe.closed = True
             stop()
             await pipe.wait_for_end()
-        pipe.log_late_error()
         raise
     if pipe.error is not None:
         raise pipe.error

@@ -15,11 +15,14 @@ STATUS_DETAILS_BYTES: Final = 2048
 VIOLATIONS: Final = 16
 """Field violations that one refused call reports; the message says how many there were."""
 
-VIOLATION_FIELD_CHARS: Final = 80
-"""Characters of a violation's path: a key of a dictionary is the caller's, and can have any length."""
+VIOLATION_FIELD_BYTES: Final = 80
+"""UTF-8 bytes of a violation's path: a key of a dictionary is the caller's, and can have any length."""
 
-VIOLATION_TEXT_CHARS: Final = 120
-"""Characters of a violation's description: expected values and a validator's own words can have any length."""
+VIOLATION_TEXT_BYTES: Final = 160
+"""UTF-8 bytes of a violation's description: expected values and a validator's own words can have any length.
+
+With these, all that a refused call is told takes at most 4 KiB of trailers, of the 8 KiB that a peer accepts.
+"""
 
 RENDERED_ERRORS: Final = 1000
 """Beyond so many errors in one call's arguments only their number is reported.

@@ -1,7 +1,6 @@
 """What commands leave behind: words on the terminal, files, and the status that they exit with."""
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,11 +9,7 @@ from typing import Final, NoReturn
 
 import typer
 
-_ODD: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but the tab and the newline
-    r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # what some reader breaks lines at or turns them around with
-    r"\ud800-\udfff]"  # halves of characters
-)
+from ephaptic_grpc.records import printable
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -24,11 +19,6 @@ def say(text: str) -> None:
     """Tell a person something that isn't the result."""
     with suppress(OSError):  # the exit code says it, too
         print(printable(text), file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    """A text, which can be a stranger's, that does nothing to a terminal or a log but break lines at its newlines."""
-    return _ODD.sub(lambda odd: odd[0].encode("unicode_escape").decode(), text)
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -153,6 +153,8 @@ class Pipe:
         """Say that no more will come. In the loop's thread only."""
         self.error = error
         self.ended = True
+        if self.closed:
+            self.log_late_error()
         self._wake()
 
     async def forward(self, write: Write, patience: Patience, interrupt: Interrupt) -> None:

@@ -5,12 +5,18 @@ characters that move the cursor or break a line in some reader are escaped.
 """
 
 import logging
+import re
 from typing import Final
 
 from ephaptic_grpc.limits import RECORD_CHARS
-from ephaptic_grpc.output import printable
 
 _BAR: Final = "    | "
+
+_ODD: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but the tab and the newline
+    r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # what some reader breaks lines at or turns them around with
+    r"\ud800-\udfff]"  # halves of characters
+)
 
 
 class RecordFormatter(logging.Formatter):
@@ -39,3 +45,8 @@ def _bounded(text: str) -> str:
     if left_out > 0:
         text = f"{text[: RECORD_CHARS // 2]}\n... {left_out} characters are left out ...\n{text[-RECORD_CHARS // 2 :]}"
     return printable(text)
+
+
+def printable(text: str) -> str:
+    """A text, which can be a stranger's, that does nothing to a terminal or a log but break lines at its newlines."""
+    return _ODD.sub(lambda odd: odd[0].encode("unicode_escape").decode(), text)

@@ -130,20 +130,29 @@ def rebuilt(schema: Any, change: Callable[[Schema], Schema]) -> Any:
     return {**schema, **below}
 
 
+def references(schema: object) -> list[str]:
+    """The names of the definitions that a schema refers to, all the way down."""
+    names: list[str] = []
+
+    def look(part: Schema) -> Schema:
+        mapping = part.get("discriminator", {}).get("mapping", {})
+        targets = [*([part["$ref"]] if reference(part) is not None else []), *mapping.values()]
+        names.extend(target.removeprefix(DEFINITIONS) for target in targets)
+        return part
+
+    rebuilt(schema, look)
+    return names
+
+
 def reached(schemas: Iterable[Schema], definitions: Mapping[str, Schema]) -> set[str]:
     """The names of the definitions that schemas refer to, directly or through others."""
     found: set[str] = set()
     waiting = list(schemas)
-
-    def note(schema: Schema) -> Schema:
-        name = reference(schema)
-        if name is not None and name in definitions and name not in found:
-            found.add(name)
-            waiting.append(definitions[name])
-        return schema
-
     while waiting:
-        rebuilt(waiting.pop(), note)
+        for name in references(waiting.pop()):
+            if name in definitions and name not in found:
+                found.add(name)
+                waiting.append(definitions[name])
     return found
 
 

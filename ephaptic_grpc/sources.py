@@ -17,13 +17,13 @@ from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.names import suggestion
 from ephaptic_grpc.reflection import contracts_of
 from ephaptic_grpc.service import Service, default_service
-from ephaptic_grpc.targets import SCHEMES, check_target
+from ephaptic_grpc.targets import check_target
 from ephaptic_grpc.tls import ClientTLS
 
 DESCRIPTOR_SET: Final = ".binpb"
 """What the name of a file with a descriptor set ends with."""
 
-_ADDRESS: Final = re.compile(rf"[a-z-]+://.*|(?:{'|'.join(SCHEMES)}):.+|.*:\d+", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://.*|unix(?:-abstract)?:.+|.*:\d+", re.IGNORECASE)
 _ANSWER_SECONDS: Final = 10.0
 
 
@@ -136,7 +136,7 @@ def services_of(modules: Sequence[str]) -> list[Service]:
 def _import(name: str) -> Any:
     if not name or name.startswith("."):
         raise SourceError(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", misused=True)
-    if Path(name).is_file() and not name.endswith(".py"):
+    if Path(name).is_file() and Path(name).suffix not in ("", ".py"):
         raise SourceError(f"{name!r} is a file: name a module, or a descriptor set ({DESCRIPTOR_SET})", misused=True)
     if name.endswith(".py") or os.sep in name:
         dotted = ".".join(Path(name).with_suffix("").parts)

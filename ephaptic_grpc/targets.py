@@ -4,10 +4,8 @@ import re
 from ipaddress import IPv6Address
 from typing import Final
 
-SCHEMES: Final = ("dns", "unix", "unix-abstract", "vsock", "ipv4", "ipv6", "xds", "google-c2p")
-"""Those that gRPC's resolvers know. It takes any other for a host, and says at the first call that there is none."""
-
-_SCHEME: Final = re.compile(rf"(?:{'|'.join(SCHEMES)}):.+", re.IGNORECASE)
+# Of gRPC's resolvers. It takes any other for a host, and says at the first call that there is none.
+_SCHEME: Final = re.compile(r"(?:dns|unix|unix-abstract|vsock|ipv4|ipv6|xds|google-c2p):.+", re.IGNORECASE)
 _HOST_PORT: Final = re.compile(r"(?:[^\s/:\[\]]+|\[[^\s/\[\]]+\]):(?P<port>\d{1,5}|https?)")
 _URL: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[^/?#]*).*", re.IGNORECASE)
 _LAST_PORT: Final = 65535

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from pydantic_core.core_schema import ErrorType
 
-from ephaptic_grpc.errors import BadArgumentsError
+from ephaptic_grpc.errors import BadArgumentsError, cut
 from ephaptic_grpc.limits import (
     RENDERED_ERRORS,
     SCALARS_STRUCK_OUT,
     STATUS_DETAILS_BYTES,
     STRUCK_OUT_CHARS,
-    VIOLATION_FIELD_CHARS,
-    VIOLATION_TEXT_CHARS,
+    VIOLATION_FIELD_BYTES,
+    VIOLATION_TEXT_BYTES,
     VIOLATIONS,
 )
 
@@ -68,8 +68,8 @@ def bad_arguments(
     for item in found[:VIOLATIONS]:
         loc, value = _place(item["loc"], data, missing=item["type"].startswith("missing"))
         violation = BadRequest.FieldViolation(
-            field=_shorten(_path(loc, parameters, rest, by_position=isinstance(data, list)), VIOLATION_FIELD_CHARS),
-            description=_shorten(words.about(value, item["type"], item["msg"]), VIOLATION_TEXT_CHARS),
+            field=cut(_path(loc, parameters, rest, by_position=isinstance(data, list)), VIOLATION_FIELD_BYTES),
+            description=cut(words.about(value, item["type"], item["msg"]), VIOLATION_TEXT_BYTES),
         )
         room -= violation.ByteSize() + _MESSAGE_OVERHEAD
         if room < 0:
@@ -187,7 +187,3 @@ def _scalars(value: Any) -> Iterator[str]:
                 yield str(item)
         else:
             below.pop()
-
-
-def _shorten(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 1] + "…"

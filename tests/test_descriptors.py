@@ -54,7 +54,8 @@ def test_what_is_no_descriptor_set_is_said():
         ("value", "{", r"shapes\.v1\.ShapesService/Find, its value: bad JSON"),
         ("value", "[]", "it is not a JSON Schema"),
         ("value", '{"type":"array","items":{"type":3}}', "it is not a JSON Schema: its 'type' makes no sense"),
-        ("value", '{"$ref":"#/$defs/Nobody"}', "refers to 'Nobody', which is not defined"),
+        ("value", '{"$ref":"#/$defs/Nobody"}', r"ShapesService/Find: it refers to 'Nobody', which is not defined"),
+        ("value", '{"oneOf":[],"discriminator":{"propertyName":"a","mapping":{"b":"c"}}}', "it refers to 'c'"),
     ],
 )
 def test_a_function_that_makes_no_sense_is_refused(shapes, field, value, said):

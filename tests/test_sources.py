@@ -13,6 +13,7 @@ from ephaptic_grpc.sources import SourceError, contract_of, is_address
         ("[::1]:50051", True),
         ("unix:/run/chat.sock", True),
         ("dns:///chat", True),
+        ("dns:records", False),
         ("http://localhost", True),
         ("chat", False),
         ("app.rpc:chat", False),

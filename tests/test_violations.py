@@ -1,13 +1,18 @@
 """What a caller reads about bad arguments."""
 
+import inspect
+from base64 import b64encode
 from typing import Annotated, Any, Literal
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, StringConstraints, model_validator
+from pydantic_core import to_json
 
 from ephaptic_grpc import CallError, Service, ServiceError, connect_sync
+from ephaptic_grpc.arguments import Arguments
+from ephaptic_grpc.errors import BadArgumentsError, status_of
 from ephaptic_grpc.testing import serving
 from ephaptic_grpc.v1.payload_pb2 import Payload
 
@@ -228,7 +233,7 @@ def test_200_000_errors_are_counted_instead_of_rendered(client):
 
 def test_a_long_key_is_shortened(client):
     ((field, _),) = violations(refusal(client.mapping, {"k" * 100_000: "x"}))
-    assert field == "values." + "k" * 72 + "…"
+    assert field == "values." + "k" * 70 + "…"
 
 
 def test_bad_json_says_where(served):
@@ -323,3 +328,25 @@ def raw(served, rpc):
             raise CallError.of(error) from None
 
     return call
+
+
+@pytest.mark.parametrize("key", ["a", "é", "中", "😀", "\x01", "%"])
+def test_what_a_caller_is_told_takes_4_kb_at_most(key):
+    """As it is on the wire, for a caller that knows an older contract."""
+
+    def refuses(_: int) -> int:
+        raise ValueError(key * 300)
+
+    def takes(numbers: dict[str, Annotated[int, AfterValidator(refuses)]]) -> None: ...
+
+    arguments = Arguments(inspect.signature(takes))
+    for value in (1, "x"):
+        json = to_json({"numbers": {f"{number}{key * 200}": value for number in range(40)}})
+        with pytest.raises(BadArgumentsError) as caught:
+            arguments.load(json)
+        status = status_of(caught.value.under("0" * 64, "1" * 16), "/x")
+        message = status.message.encode()
+        sizes = [3 if byte < 0x20 or byte > 0x7E or byte == 0x25 else 1 for byte in message]
+        ((name, details),) = status.trailing_metadata
+        assert len("grpc-message") + sum(sizes) + len(name) + len(b64encode(details)) <= 4096
+        assert caught.value.details[0].field_violations

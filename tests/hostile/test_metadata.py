@@ -115,7 +115,7 @@ def test_what_no_header_may_be(served, header):
 
 @pytest.mark.parametrize("many", [[(b"x-long", b"v" * 9_000)], [(b"x-long", b"v" * 60_000)]], ids=["9 KB", "60 KB"])
 def test_headers_of_8_kb_and_more_are_refused(served, many):
-    answers = {code(ask(served, b"Add", ADD, *many)) for _ in range(8)}
+    answers = {code(ask(served, b"Add", ADD, *many)) for _ in range(3)}
     if len(many[0][1]) > 16 * 1024:
         assert answers <= {"RESOURCE_EXHAUSTED", "reset", "gone"}
     else:  # between the two limits gRPC refuses by chance, the more the nearer to the second

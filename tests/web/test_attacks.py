@@ -46,7 +46,8 @@ def others_are_served(address: str) -> Iterator[None]:
     thread = threading.Thread(target=call_on)
     thread.start()
     try:
-        eventually_sync(lambda: len(milliseconds) > 20)
+        eventually_sync(lambda: len(milliseconds) > 120)
+        before = p99(milliseconds[20:])
         milliseconds.clear()
         yield
         eventually_sync(lambda: len(milliseconds) > 100)
@@ -54,9 +55,12 @@ def others_are_served(address: str) -> Iterator[None]:
         over.set()
         thread.join()
     assert failures == []
-    p99 = sorted(milliseconds)[len(milliseconds) * 99 // 100]
-    print(f"p99 of {len(milliseconds)} calls: {p99:.1f} ms")
-    assert p99 < LATE_MILLISECONDS * LOADED
+    print(f"p99 of {len(milliseconds)} calls: {p99(milliseconds):.1f} ms, and {before:.1f} when nobody attacked")
+    assert p99(milliseconds) < max(LATE_MILLISECONDS, 2 * before) * LOADED
+
+
+def p99(milliseconds: list[float]) -> float:
+    return sorted(milliseconds)[len(milliseconds) * 99 // 100]
 
 
 @pytest.fixture

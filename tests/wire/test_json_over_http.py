@@ -179,7 +179,7 @@ def test_deadlines(client):
     answer = client.post("Sleep", json=[30, "late"], headers={"grpc-timeout": "100m"})
     assert (answer.status_code, answer.json()["code"]) == (504, 4)
     eventually_sync(lambda: "late ended" in events)
-    *items, last = client.post("Forever", json=["late stream"], headers={"grpc-timeout": "200m"}).text.splitlines()
+    *items, last = client.post("Forever", json=["late stream"], headers={"grpc-timeout": "500m"}).text.splitlines()
     assert items
     assert last == ' {"error":{"code":4,"message":"the deadline has passed"}}'
     eventually_sync(lambda: "late stream ended" in events)

@@ -246,9 +246,9 @@ async def test_a_function_that_ignores_its_deadline_stays_counted():
 async def test_deadlines_of_the_server():
     async with serving(default_timeout=0.3, max_timeout=50) as client:
         endless = client.with_options(timeout=None)
-        assert 0.1 < await endless.remaining() <= 0.3
+        assert 0 < await endless.remaining() < 0.31
         assert 5 < await client.remaining() < 50
-        assert 5 < await client.with_options(timeout=1000).remaining() <= 50
+        assert 5 < await client.with_options(timeout=1000).remaining() < 51
         before = ended["waits"]
         await refused(endless.waits(), LATE)
         await eventually(lambda: ended["waits"] == before + 1)
@@ -353,7 +353,7 @@ def test_sizes_over_http(http):
 @pytest.mark.once
 def test_time_over_http(http):
     assert http.post("Waits", json=[]).json() == {"code": 4, "message": "the deadline has passed"}
-    assert 0 < http.post("Remaining", json=[]).json() <= 0.5
+    assert 0 < http.post("Remaining", json=[]).json() < 0.51
     assert 0.5 < http.post("Remaining", json=[], headers={"grpc-timeout": "9S"}).json() <= 9
     assert http.post("LateFirst", json=[]).json()["message"] == "no item came within 0.2 s"
     *items, last = http.post("ThenIdle", json=[]).text.splitlines()
