@@ -34,8 +34,10 @@ class InFlight(Protocol):
     @property
     def procedure(self) -> Procedure: ...
 
-    def interrupt(self, status: Status) -> None:
-        """Tell the caller, if there still is one, and cancel the function. To interrupt it again does nothing."""
+    def interrupt(self, status: Status) -> asyncio.Task[None] | None:
+        """Tell the caller, if there still is one, and cancel the function; what comes back tells. To interrupt it again
+        does nothing.
+        """
 
 
 T = TypeVar("T", bound=InFlight)
@@ -79,20 +81,23 @@ class Calls(Generic[T]):
             await self._idle.wait()
 
     async def drain(self, grace: float, cleanup: float) -> None:
-        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait until their functions
-        have ended, or none has for ``cleanup`` seconds.
+        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait until they have
+        ended and their callers are told, or nothing of that happens for ``cleanup`` seconds.
 
         Called again while it runs, it shortens the grace.
         """
         idle, interrupted = asyncio.ensure_future(self.idle()), asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        for call in self:
-            call.interrupt(DRAINING)
+        telling = [task for call in self if (task := call.interrupt(DRAINING)) is not None]
         self._interrupted.set()
-        before = len(self._calls) + 1
-        while len(self._calls) < before:  # to end thousands takes a while: as long as some do, the others have time
-            before = len(self._calls)
-            await asyncio.wait((idle,), timeout=cleanup)
+
+        def left() -> int:
+            return len(self._calls) + sum(not task.done() for task in telling)
+
+        before = left() + 1
+        while 0 < left() < before:  # thousands take their time
+            before = left()
+            await asyncio.wait((idle, *telling), timeout=cleanup)
         idle.cancel()
         interrupted.cancel()
 
