@@ -94,10 +94,12 @@ class Calls(Generic[T]):
         def left() -> int:
             return len(self._calls) + sum(not task.done() for task in telling)
 
-        before = left() + 1
-        while 0 < left() < before:  # thousands take their time
-            before = left()
-            await asyncio.wait((idle, *telling), timeout=cleanup)
+        loop = asyncio.get_running_loop()
+        before, since = left(), loop.time()
+        while before and loop.time() < since + cleanup:  # thousands take their time
+            await asyncio.wait((idle, *telling), timeout=cleanup / 20)
+            if left() < before:
+                before, since = left(), loop.time()
         idle.cancel()
         interrupted.cancel()
 
