@@ -52,10 +52,11 @@ class SparseModel(Model):
     @model_serializer(mode="wrap")
     def _leave_out(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         data = serialise(self)
-        for name, (key, nullable) in self.unknowns.items():
-            if getattr(self, name) is None and not (nullable and name in self.model_fields_set):
-                data.pop(key, None)
-                data.pop(name, None)
+        if isinstance(self, SparseModel):  # a dictionary can stand in its place, and is sent as it is
+            for name, (key, nullable) in self.unknowns.items():
+                if getattr(self, name) is None and not (nullable and name in self.model_fields_set):
+                    data.pop(key, None)
+                    data.pop(name, None)
         return data
 
 

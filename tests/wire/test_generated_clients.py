@@ -131,6 +131,13 @@ async def test_defaults_that_only_the_server_knows_are_its_own(sparse):
     assert (await client.put(await client.put(module.Sparse(maybe=None)))).maybe is None
 
 
+async def test_a_dictionary_stands_for_a_model_with_such_defaults(sparse, client):
+    _, sparse_client = sparse
+    came = await sparse_client.put({"tags": ["a"], "pet": {"kind": "lion"}})
+    assert (came.tags, came.made, came.pet.kind) == (["a"], ["made"], "lion")
+    assert await client.login("ada", more={"name": "Alien"}) is None
+
+
 async def test_streams_give_models(client, shapes_client):
     trees = [tree async for tree in client.trees(shapes_client.Node(value=5), 2, name="oak")]
     assert [tree.value for tree in trees] == [0, 1]
