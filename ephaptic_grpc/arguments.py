@@ -10,11 +10,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
+from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
-from ephaptic_grpc.values import may_have_nan, parameters_schema, split_definitions, with_definitions
+from ephaptic_grpc.values import is_callable, may_have_nan, parameters_schema, split_definitions, with_definitions
 from ephaptic_grpc.violations import bad_arguments
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -46,6 +46,9 @@ class Arguments:
                 f"Pydantic can't make a check of its parameters: {str(error).splitlines()[-1].strip()}"
             ) from error
         definitions, arguments = split_definitions(self.schema)
+        for argument in arguments["arguments_schema"]:
+            if is_callable(argument["schema"]):
+                raise ExposeError(f"parameter {argument['name']!r} is something to call, and JSON can't carry that")
         taken = [argument["schema"] for argument in arguments["arguments_schema"]]
         taken += [arguments[rest] for rest in ("var_args_schema", "var_kwargs_schema") if rest in arguments]
         self._may_have_nan = any(may_have_nan(with_definitions(schema, definitions)) for schema in taken)
@@ -110,25 +113,41 @@ class Arguments:
             TypeError: the function can't be called with them, in Python's own words.
             PydanticSerializationError: a value that JSON can't carry.
         """
-        if not self._as_object:
-            return self._dump_array(args, kwargs)
-        if not kwargs and self._enough <= len(args) <= len(self._members):
-            members = [key + dump(value) for (key, dump), value in zip(self._members, args, strict=False)]
+        try:
+            if not self._as_object:
+                return self._dump_array(args, kwargs)
+            if not kwargs and self._enough <= len(args) <= len(self._members):
+                members = [key + dump(value) for (key, dump), value in zip(self._members, args, strict=False)]
+                return b"{" + b",".join(members) + b"}"
+            given = dict(zip(self._positions, args, strict=False))
+            twice = len(args) > len(given) or not given.keys().isdisjoint(kwargs)
+            if twice or not self._required <= given.keys() | kwargs:
+                self._signature.bind(*args, **kwargs)  # raises
+            given.update(kwargs)
+            members = []
+            for name, value in given.items():
+                dump = self._dump.get(name)
+                if dump is None:
+                    if self._dump_named_rest is None:
+                        self._signature.bind(*args, **kwargs)  # raises
+                        raise AssertionError(name)
+                    dump = self._dump_named_rest(name)
+                members.append(dump[0] + dump[1](value))
             return b"{" + b",".join(members) + b"}"
-        given = dict(zip(self._positions, args, strict=False))
-        if len(args) > len(given) or not given.keys().isdisjoint(kwargs) or not self._required <= given.keys() | kwargs:
-            self._signature.bind(*args, **kwargs)  # raises
-        given.update(kwargs)
-        members = []
-        for name, value in given.items():
-            dump = self._dump.get(name)
-            if dump is None:
-                if self._dump_named_rest is None:
-                    self._signature.bind(*args, **kwargs)  # raises
-                    raise AssertionError(name)
-                dump = self._dump_named_rest(name)
-            members.append(dump[0] + dump[1](value))
-        return b"{" + b",".join(members) + b"}"
+        except PydanticSerializationError as error:
+            where = self._unfit(args, kwargs)
+            raise PydanticSerializationError(f"{where}: {error}" if where else str(error)) from None
+
+    def _unfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        """The first argument that JSON can't carry; of the rest of the positions, what takes them."""
+        for name, value in (*zip(self._positions, args, strict=False), *kwargs.items()):
+            dump = self._dump.get(name) or (self._dump_named_rest and self._dump_named_rest(name))
+            try:
+                if dump:
+                    dump[1](value)
+            except PydanticSerializationError:
+                return name
+        return self._rest
 
     def _dump_array(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         bound = self._signature.bind(*args, **kwargs)

@@ -18,7 +18,7 @@ from ephaptic_grpc.edge import DRAINING, Calls, served
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
 from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
-from ephaptic_grpc.limits import Limits
+from ephaptic_grpc.limits import Limits, check_limits
 from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
@@ -71,9 +71,13 @@ def web_app(
             are read before.
 
     Raises:
-        TypeError, ValueError: what is no service, two of one name, an origin or a header that is none.
+        TypeError, ValueError: what is no service, two of one name, or what is no origin, no header, no limits.
         ExposeError: an annotation of an exposed function names something that is not defined.
     """
+    for name, given in (("origins", origins), ("headers", headers)):
+        if isinstance(given, str):
+            raise TypeError(f"{name} is a list, such as [{given!r}], not a text")
+    check_limits(limits)
     app = WebApp(served(services), tuple(origins), tuple(headers), limits)
     if include_in_docs is not None:
         _include(app, include_in_docs)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, G
 from os import getpid
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, ParamSpec, Self, TypeVar, overload
 from weakref import WeakSet
 
 import grpc
@@ -34,6 +34,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C", bound="DeclaredClient")
 
+_RUNNING: Final = "already running"
+"""What Python says where two read from one asynchronous generator, as that of grpc's call is."""
+
 
 @overload
 def connect(
@@ -42,7 +45,7 @@ def connect(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
-    tls: ClientTLS | bool = False,
+    tls: ClientTLS | bool | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> C: ...
@@ -53,7 +56,7 @@ def connect(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
-    tls: ClientTLS | bool = False,
+    tls: ClientTLS | bool | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "Client": ...
@@ -65,7 +68,7 @@ def connect(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
-    tls: ClientTLS | bool = False,
+    tls: ClientTLS | bool | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "DeclaredClient":
@@ -84,7 +87,7 @@ def connect(
             client's own certificate. Without it the connection is plaintext.
         credentials: grpc's own, in place of ``tls``, for what that can't say.
         reply_bytes: bytes of JSON that one reply, or one item of a stream, has at most; a larger one is
-            RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` allows its functions.
+            RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` or a generated client says of its functions.
 
     Raises:
         TypeError, ValueError: ``target`` can't be a server, or ``service`` is none of these; no header can carry the
@@ -130,6 +133,11 @@ class Stream(AsyncIterator[T], Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:  # noqa: PYI034  not self: see _Items
         return _Items(self)
 
+    if not TYPE_CHECKING:  # to type checkers it can't be iterated over so, which is right
+
+        def __iter__(self) -> Never:
+            raise TypeError(f"{self._method.name}(...) streams: write 'async for', or connect by connect_sync")
+
     async def __anext__(self, _items: object = None) -> T:
         try:
             while True:
@@ -153,8 +161,10 @@ class Stream(AsyncIterator[T], Generic[T]):
         except asyncio.CancelledError:
             self.cancel()
             raise _cancelled() from None
-        except BaseException:
+        except BaseException as error:
             self.cancel()
+            if isinstance(error, RuntimeError) and _RUNNING in str(error):
+                raise RuntimeError(f"two loops at once read one stream of {self._method.path}: call it twice") from None
             raise
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -238,6 +248,13 @@ class DeclaredClient(BaseClient):
     async def close(self) -> None:
         """Close the connection, and with it every call and every client made by ``with_options``."""
         await self._connection.close()
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> Never:
+            raise TypeError("write 'async with connect(...)', or connect by connect_sync")
+
+        def __exit__(self, *_: object) -> None: ...  # Python looks for both first
 
     async def __aenter__(self) -> Self:
         return self

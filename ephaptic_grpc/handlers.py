@@ -3,6 +3,8 @@
 from __future__ import annotations  # grpc's classes are generic for type checkers only
 
 import asyncio
+import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Never
@@ -21,6 +23,8 @@ from ephaptic_grpc.threads import Threads
 _CANCELLING_SECONDS: Final = 0.1
 """How long a write that failed waits for the cancellation that follows, at most."""
 
+_LEFT: Final = re.compile(r"ExecuteBatchError raised in core by servicer method \[(.*)\]")
+
 _SKEW_SECONDS: Final = 0.05
 """By how much a caller may see its deadline pass before the server does."""
 
@@ -33,6 +37,13 @@ class Paths(grpc.GenericRpcHandler):
 
     def __init__(self, paths: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         self._paths: Final = paths
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep out of the log that a caller has left, or refused, a reply on its way: gRPC takes it for an error of the
+        server's, with a traceback for each. Streams hear of it by themselves.
+        """
+        found = _LEFT.fullmatch(str(record.msg))
+        return found is None or found[1] not in self._paths
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         return self._paths.get(handler_call_details.method)

@@ -58,8 +58,8 @@ class ChannelSecurity:
         OSError, ValueError: a file can't be read, or what is in it can't be used.
     """
 
-    def __init__(self, target: str, tls: ClientTLS | bool, credentials: grpc.ChannelCredentials | None) -> None:
-        if not isinstance(tls, ClientTLS | bool):
+    def __init__(self, target: str, tls: ClientTLS | bool | None, credentials: grpc.ChannelCredentials | None) -> None:
+        if not isinstance(tls, ClientTLS | bool | None):
             raise TypeError(f"tls is True or a ClientTLS, not {tls!r}")
         if tls and credentials is not None:
             raise TypeError("tls= and credentials= say the same in two ways: give one of them")

@@ -104,9 +104,9 @@ call is in flight. gRPC's own servers ask after two hours, its clients never: wh
 KEEPALIVE_TIMEOUT_SECONDS: Final = 10.0
 """How long the answer may take before the connection is given up: 25 s after the last sign of life, so within 30."""
 
-RECONNECT_SECONDS: Final = (0.25, 5.0)
-"""How long a client waits after it could not connect, at first and at most. With gRPC's own 1 s and 2 min, a client of
-a server that was away for some minutes went on failing for two more.
+RECONNECT_SECONDS: Final = (0.25, 2.0)
+"""How long a client waits after it could not connect, at first and at most. While it waits, its calls fail. With gRPC's
+own 1 s and 2 min, a client of a server that was away for some minutes went on failing for two more.
 """
 
 RETRY_ATTEMPTS: Final = 5
@@ -143,6 +143,9 @@ JSON_DIGITS: Final = 4300
 ENVELOPE_BYTES: Final = 64
 """What a message may have besides its JSON: the field's tag and size are 6 bytes, a content type is 18."""
 
+LARGEST_JSON_BYTES: Final = 2**31 - 1 - ENVELOPE_BYTES
+"""The largest limit of JSON: gRPC counts the bytes of a message in 31 bits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionLimits:
@@ -158,7 +161,7 @@ class FunctionLimits:
     idle_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        _check_whole(self, "request_bytes", "reply_bytes")
+        _check_bytes(self)
         _check_seconds(self, "first_item_timeout", "idle_timeout")
 
 
@@ -176,7 +179,7 @@ class Limits:
         threads: how many synchronous functions and generators run at the same time; the next one waits for its turn,
             at most until its deadline. A stream from a synchronous generator holds one thread while it is open.
         default_timeout: seconds that a call has whose caller sets no deadline; then it is DEADLINE_EXCEEDED.
-        max_timeout: seconds that a call has at most, whatever its caller wants.
+        max_timeout: seconds that a call has at most, whatever its caller or ``default_timeout`` say.
         first_item_timeout: seconds from the start of a stream to its first item; then it is DEADLINE_EXCEEDED.
         idle_timeout: seconds that a generator takes for one more item, or to end. A slow reader uses none of them.
         cleanup: seconds that the server waits, after the grace, for cancelled functions to finish. With the default, a
@@ -194,7 +197,9 @@ class Limits:
     cleanup: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_whole(self, "request_bytes", "reply_bytes", "calls", "threads")
+        _check_bytes(self)
+        for name in ("calls", "threads"):
+            check_whole(name, getattr(self, name))
         _check_seconds(self, "default_timeout", "max_timeout", "first_item_timeout", "idle_timeout")
         if self.cleanup < 0:
             raise ValueError(f"Limits.cleanup must not be negative, not {self.cleanup}")
@@ -217,11 +222,25 @@ class Limits:
         return min(given, default=None)
 
 
-def _check_whole(limits: FunctionLimits | Limits, *names: str) -> None:
-    for name in names:
+def check_limits(limits: object) -> None:
+    """Raise TypeError where these are none."""
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits is a Limits, such as Limits(calls=500), not {limits!r}")
+
+
+def check_whole(name: str, value: object, most: int | None = None) -> None:
+    """Raise ValueError where a limit is no whole number from 1 to ``most``."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be {most} at most, not {value}")
+
+
+def _check_bytes(limits: FunctionLimits | Limits) -> None:
+    for name in ("request_bytes", "reply_bytes"):
         value = getattr(limits, name)
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
+        if value is not None or isinstance(limits, Limits):
+            check_whole(name, value, LARGEST_JSON_BYTES)
 
 
 def _check_seconds(limits: FunctionLimits | Limits, *names: str) -> None:

@@ -1,10 +1,11 @@
 """A service as its callers know it: what the asynchronous and the blocking client have in common."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import grpc
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ephaptic_grpc.connections import ChannelOptions, client_options
 from ephaptic_grpc.errors import CallError
-from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES
+from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES, LARGEST_JSON_BYTES, check_whole
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
 from ephaptic_grpc.options import KEEP, Keep, Metadata, Options, Pairs
 from ephaptic_grpc.payload import (
@@ -24,6 +25,9 @@ from ephaptic_grpc.payload import (
 )
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service
+
+_TOO_LARGE: Final = re.compile(r"(?<!SERVER: )Received message larger than max \((\d{1,10}) vs\. \d+\)")
+"""What gRPC says of a message that its own side doesn't take; a newer one says whose side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,7 @@ class Method:
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
         except PydanticSerializationError as error:
-            error.add_note(f"in the arguments of {self.path}")
-            raise
+            raise PydanticSerializationError(f"{self.name}(): {error}") from None
 
     def value(self, message: bytes) -> Any:
         """What a message holds.
@@ -96,7 +99,8 @@ class Method:
 
     def failure(self, error: grpc.RpcError) -> CallError:
         """What is raised where grpc raised an error."""
-        return CallError.of(error, self.path, generated=any(key == CONTRACT_KEY for key, _ in self.metadata))
+        failed = CallError.of(error, self.path, generated=any(key == CONTRACT_KEY for key, _ in self.metadata))
+        return _advised(failed) if failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED else failed
 
     def _load(self, json: bytes) -> Any:
         try:
@@ -246,10 +250,19 @@ def channel_options(remote: Functions, reply_bytes: int | None) -> ChannelOption
     Raises:
         ValueError: ``reply_bytes`` is no number of bytes.
     """
-    if reply_bytes is not None and (type(reply_bytes) is not int or reply_bytes < 1):
-        raise ValueError(f"reply_bytes must be a whole number, at least 1, not {reply_bytes!r}")
+    if reply_bytes is not None:
+        check_whole("reply_bytes", reply_bytes, LARGEST_JSON_BYTES)
     largest = (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES
     return [("grpc.max_receive_message_length", largest), *client_options(remote.idempotent())]
+
+
+def _advised(failed: CallError) -> CallError:
+    """The same error, with what to do where a client's gRPC refuses a reply."""
+    found = _TOO_LARGE.search(failed.message)
+    if found is None:
+        return failed
+    said = f"{found[0]}; to take such a reply: connect(..., reply_bytes={int(found[1]) - ENVELOPE_BYTES})"
+    return CallError(failed.code, said, failed.details)
 
 
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:

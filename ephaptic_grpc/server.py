@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,7 +22,7 @@ from ephaptic_grpc.connections import server_options, use_asyncio
 from ephaptic_grpc.edge import Calls, served
 from ephaptic_grpc.handlers import IdentifiedRpc, Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
-from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, STREAMS_PER_CONNECTION, Limits
+from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, STREAMS_PER_CONNECTION, Limits, check_limits
 from ephaptic_grpc.listener import Listener
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
@@ -29,6 +30,7 @@ from ephaptic_grpc.threads import Threads
 from ephaptic_grpc.tls import TLS, server_credentials
 
 logger = logging.getLogger("ephaptic_grpc")
+grpc_logger = logging.getLogger("grpc._cython.cygrpc")
 
 _OPEN: Final = "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)"
 _TELLING_SECONDS: Final = 0.25
@@ -52,7 +54,8 @@ class Server:
         reflection: whether the standard reflection service tells the contracts of the services to whoever asks.
 
     Raises:
-        TypeError, ValueError: what is no service, or two of one name; or both ``tls`` and ``credentials``.
+        TypeError, ValueError: what is no service, or two of one name; both ``tls`` and ``credentials``; or what is no
+            port, no grace or no limits.
         ExposeError: an annotation of an exposed function names something that is not defined.
     """
 
@@ -68,8 +71,15 @@ class Server:
         reflection: bool = False,
     ) -> None:
         self.services: Final = served(services)
+        if not isinstance(port, int):
+            raise TypeError(f"a port is a number, not {port!r}")
         if not 0 <= port <= 65535:
             raise ValueError(f"a port is 0 to 65535, not {port}")
+        if not isinstance(grace, int | float):
+            raise TypeError(f"grace is a number of seconds, not {grace!r}")
+        if not 0 <= grace < inf:
+            raise ValueError(f"grace is a number of seconds, 0 or more, not {grace!r}")
+        check_limits(limits)
         if not isinstance(tls, TLS | None):
             raise TypeError(f"tls is a TLS, not {tls!r}")
         if tls is not None and credentials is not None:
@@ -83,11 +93,13 @@ class Server:
         self._threads = Threads(limits.threads)
         self._calls: Calls[Rpc] = Calls(limits.calls)
         rpc = IdentifiedRpc if credentials or (tls and tls.client_ca) else Rpc
-        self._paths = {
-            procedure.path: method_handler(procedure, self._threads, self._calls, limits, rpc)
-            for service in self.services
-            for procedure in service.procedures.values()
-        }
+        self._paths = Paths(
+            {
+                procedure.path: method_handler(procedure, self._threads, self._calls, limits, rpc)
+                for service in self.services
+                for procedure in service.procedures.values()
+            }
+        )
         # gRPC has one bound for all; handlers have those of their functions.
         self._request_bytes: Final = max(
             (
@@ -126,6 +138,7 @@ class Server:
         await listener.start()
         self._server = listener
         self._started = True
+        grpc_logger.addFilter(self._paths)
         if credentials is None and not is_loopback(self.host):
             logger.warning(_OPEN, self.address)
 
@@ -142,7 +155,7 @@ class Server:
                 *server_options(),
             ]
         )
-        server.add_generic_rpc_handlers((Paths(self._paths), self._health.handler()))
+        server.add_generic_rpc_handlers((self._paths, self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
         self._listen(server, credentials)
@@ -178,6 +191,7 @@ class Server:
         for path in self._calls.paths():
             logger.error("%s ignored its cancellation and was left behind", path)
         self._threads.close()
+        grpc_logger.removeFilter(self._paths)
 
     async def wait(self) -> None:
         """Serve until SIGINT or SIGTERM comes, or ``stop`` is called; then drain. A second signal ends the grace.

@@ -96,13 +96,15 @@ class Service:
             idle_timeout: of a stream: seconds that it takes for one more item, or to end.
 
         Raises:
-            ValueError: a limit that is none.
+            TypeError, ValueError: ``idempotent`` is neither True nor False, or a limit is none.
             ExposeError: it can't be exposed; the message says which function, which parameter, and what to do.
                 Where an annotation names something that is defined further down, its types are checked when
                 they are first needed: at the latest when a server starts.
         """
         # The caller's names may be needed for annotations: classes can be local to the function that exposes.
         frame = sys._getframe(1)
+        if not isinstance(idempotent, bool):
+            raise TypeError(f"idempotent is True or False, not {idempotent!r}")
         limits = FunctionLimits(
             request_bytes=request_bytes,
             reply_bytes=reply_bytes,

@@ -37,7 +37,7 @@ def connect_sync(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
-    tls: ClientTLS | bool = False,
+    tls: ClientTLS | bool | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> C: ...
@@ -48,7 +48,7 @@ def connect_sync(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
-    tls: ClientTLS | bool = False,
+    tls: ClientTLS | bool | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "SyncClient": ...
@@ -60,7 +60,7 @@ def connect_sync(
     *,
     timeout: float | None = None,
     metadata: Metadata = (),
-    tls: ClientTLS | bool = False,
+    tls: ClientTLS | bool | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     reply_bytes: int | None = None,
 ) -> "SyncDeclaredClient":

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError, SchemaSerializer, SchemaValidator, core_schema
 
 from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
+from ephaptic_grpc.errors import ExposeError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # some releases of Pydantic warn that this module is experimental
@@ -50,6 +51,20 @@ _WITHOUT_NAN: Final = (_SCALARS - {"float"}) | {
 }
 """Schemas of values that are no float, unless something in them is."""
 
+_CONTAINERS: Final = {
+    "default",
+    "definitions",
+    "dict",
+    "frozenset",
+    "generator",
+    "list",
+    "nullable",
+    "set",
+    "tuple",
+    "union",
+}
+"""Schemas of values that are, or hold, those of another schema."""
+
 _OF_ANYTHING: Final = {
     "dict": "values_schema",
     "frozenset": "items_schema",
@@ -67,7 +82,7 @@ class Value:
 
     Raises:
         PydanticUserError, PydanticSchemaGenerationError: Pydantic can't read the type.
-        ExposeError: its bytes can't be told apart from text.
+        ExposeError: its bytes can't be told apart from text; or JSON can't carry its values.
         NameError: the type names something that isn't defined (yet).
     """
 
@@ -76,6 +91,8 @@ class Value:
         schema = parameters_schema([parameter])
         definitions, arguments = split_definitions(schema)
         self.schema: CoreSchema = with_definitions(arguments["arguments_schema"][0]["schema"], definitions)
+        if is_callable(self.schema):
+            raise ExposeError(f"it gives {annotation}, and JSON can't carry something to call: give what comes of it")
         validator = SchemaValidator(self.schema, VALIDATOR_CONFIG)
         serialiser = SchemaSerializer(self.schema, serialiser_config(self.schema))
         self._validate = validator.validate_python
@@ -149,6 +166,18 @@ def split_definitions(schema: Any) -> tuple[list[CoreSchema], Any]:
 
 def with_definitions(schema: CoreSchema, definitions: list[CoreSchema]) -> CoreSchema:
     return core_schema.definitions_schema(schema, definitions) if definitions else schema
+
+
+def is_callable(schema: Any) -> bool:
+    """Whether values of a schema, or some in them, are something to call. What is in classes is for their authors."""
+    if isinstance(schema, list | tuple):
+        return any(map(is_callable, schema))
+    if not isinstance(schema, dict) or "serialization" in schema:
+        return False
+    if schema.get("type") == "callable":
+        return True
+    inside = ("schema", "choices", "items_schema", "values_schema")
+    return schema.get("type") in _CONTAINERS and any(is_callable(schema.get(key)) for key in inside)
 
 
 def _has_nan(value: Any) -> bool:

@@ -215,3 +215,16 @@ async def test_a_call_that_the_grace_is_too_short_for_is_told_why():
         answer = await call
     assert answer.status_code == 503
     assert answer.json()["details"][0]["reason"] == "DRAINING"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"limits": {"calls": 5}}, "limits is a Limits"),
+        ({"origins": "https://a.b"}, r"origins is a list, such as \['https://a.b'\], not a text"),
+        ({"headers": "x-tenant"}, r"headers is a list, such as \['x-tenant'\], not a text"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, said):
+    with pytest.raises(TypeError, match=said):
+        web_app(Service("a.v1.A"), **given)

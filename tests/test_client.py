@@ -12,7 +12,7 @@ from client_service import ADA, Greeter, User, began, ended, greeter, numbers, o
 from pydantic import BaseModel
 from waiting import eventually
 
-from ephaptic_grpc import CallError, Client, Server, Service, Stream, connect
+from ephaptic_grpc import CallError, Client, Server, Service, Stream, connect, connect_sync
 
 pytestmark = pytest.mark.anyio
 
@@ -420,3 +420,18 @@ async def test_a_reply_of_another_type_says_where_and_not_what():
         assert "/shop.v1.ShopService/Users doesn't fit its declared type: ['tags'][0]" in caught.value.message
         assert "hunter2" not in caught.value.message
         await eventually(lambda: stopped)  # the stream is still held, and yet its call has ended
+
+
+async def test_a_loop_or_a_block_that_is_not_async_says_what_to_write(client):
+    with pytest.raises(TypeError, match=r"numbers\(\.\.\.\) streams: write 'async for', or connect by connect_sync"):
+        list(client.numbers(3))
+    with pytest.raises(TypeError, match=r"write 'async with connect\(\.\.\.\)', or connect by connect_sync"), client:
+        pass
+
+
+@pytest.mark.once
+async def test_no_tls_is_what_a_server_has_by_default(address):
+    async with connect(address, service, tls=None) as client:
+        assert await client.square(3) == 9
+    with connect_sync(address, service, tls=None) as blocking:
+        assert await asyncio.to_thread(blocking.square, 3) == 9

@@ -41,6 +41,8 @@ def test_limits_are_frozen():
     [
         ({"request_bytes": 0}, "request_bytes must be a whole number, at least 1, not 0"),
         ({"reply_bytes": 1.5}, "reply_bytes must be a whole number, at least 1, not 1.5"),
+        ({"reply_bytes": 2**31}, "reply_bytes must be 2147483583 at most, not 2147483648"),
+        ({"request_bytes": None}, "request_bytes must be a whole number, at least 1, not None"),
         ({"threads": -1}, "threads must be a whole number, at least 1, not -1"),
         ({"idle_timeout": 0}, "idle_timeout must be a number of seconds above 0, or None, not 0"),
         ({"max_timeout": "5"}, "max_timeout must be a number of seconds above 0, or None, not '5'"),

@@ -499,3 +499,19 @@ async def test_no_task_or_thread_outlives_a_server(service):
             await anext(stream)
     await eventually(lambda: asyncio.all_tasks() <= tasks)
     await eventually(lambda: threading.active_count() <= threads + 1)  # grpc keeps a poller
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"limits": {"calls": 5}}, TypeError, r"limits is a Limits, such as Limits\(calls=500\), not {'calls': 5}"),
+        ({"port": "50051"}, TypeError, "a port is a number, not '50051'"),
+        ({"grace": None}, TypeError, "grace is a number of seconds, not None"),
+        ({"grace": -1}, ValueError, "grace is a number of seconds, 0 or more, not -1"),
+        ({"grace": float("nan")}, ValueError, "grace is a number of seconds, 0 or more, not nan"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, error, said):
+    with pytest.raises(error, match=said):
+        Server(**given)

@@ -1,6 +1,6 @@
 import functools
 import operator
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated
 
 import pytest
@@ -274,4 +274,17 @@ def test_limits_that_make_no_sense_are_refused(service):
         service.expose(idle_timeout=5)(one)
     with pytest.raises(ValueError, match="request_bytes must be a whole number, at least 1, not -1"):
         service.expose(request_bytes=-1)(one)
+    with pytest.raises(TypeError, match="idempotent is True or False, not 'x'"):
+        service.expose(idempotent="x")(one)
+    assert not service.exposes_anything
+
+
+def test_what_is_to_be_called_is_no_json(service):
+    def takes(done: Callable[[int], None] | None = None) -> None: ...
+
+    def gives() -> list[Callable[[], int]]: ...
+
+    for function, said in ((takes, "parameter 'done' is something to call"), (gives, "it gives .*Callable")):
+        with pytest.raises(ExposeError, match=said):
+            service.expose(function)
     assert not service.exposes_anything

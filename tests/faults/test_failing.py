@@ -1,16 +1,20 @@
 """A generator that fails, at any position: its caller has exactly the items before, and then exactly one status."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 import grpc
 import pytest
+from h2.events import DataReceived
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from plain_client import plain
+from raw_http2 import RawHttp2, message
 
 from ephaptic_grpc import CallError, Limits, Server, Service, ServiceError, connect
+from ephaptic_grpc.payload import pack
 
 failing = Service("faults.v1.FailingService")
 
@@ -132,3 +136,26 @@ def test_what_swallows_its_cancellation_is_counted_until_it_ends(runner):
             pass
 
     runner.run(asyncio.wait_for(check(), 20))
+
+
+@pytest.mark.once
+@pytest.mark.anyio
+async def test_who_leaves_while_a_reply_is_on_its_way_fills_no_log(caplog):
+    service = Service("faults.v1.LargeService")
+
+    @service.expose
+    async def large(size: int) -> str:
+        return "x" * size
+
+    def leave(address: str) -> None:
+        with RawHttp2(address) as client:  # whose window has no room for it
+            stream = client.send(b"/faults.v1.LargeService/Large", message(pack(b"[100000]")))
+            while not any(isinstance(event, DataReceived) for event in client.receive() or ()):
+                pass
+            client.http.reset_stream(stream)
+            client.flush()
+            assert client.call(b"/faults.v1.LargeService/Large", message(pack(b"[1]")))[b"grpc-status"] == b"0"
+
+    async with Server(service, port=0) as server:
+        await asyncio.to_thread(leave, server.address)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

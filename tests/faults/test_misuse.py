@@ -61,6 +61,7 @@ async def test_two_loops_over_one_stream_are_an_error_in_both(address):
         stream = client.ticks(1000, 0.01)
         ends = await asyncio.gather(items(stream), items(stream), return_exceptions=True)
         assert sorted(type(end).__name__ for end in ends) == ["CallError", "RuntimeError"]
+        assert any("two loops at once read one stream of /soak.v1.SoakService/Ticks" in str(end) for end in ends)
 
 
 async def test_a_call_by_name_is_read_once(address):

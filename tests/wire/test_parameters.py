@@ -204,9 +204,9 @@ def test_what_json_cannot_carry_is_an_error_of_the_caller(serve, service):
 
     client = serve(service).client
     for value in (object(), len, "\ud800"):
-        with pytest.raises(ValueError, match="serializ") as caught:
-            client.f(value)
-        assert caught.value.__notes__ == ["in the arguments of /call.v1.CallService/F"]
+        for call in (lambda: client.f(value), lambda: client.f(a=value)):  # noqa: B023
+            with pytest.raises(ValueError, match=r"^f\(\): a: .*serializ"):
+                call()
 
 
 # Kinds of functions
