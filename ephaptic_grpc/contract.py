@@ -69,6 +69,7 @@ class Function:
         parameters: what it takes, in order.
         value: the JSON Schema of its value or, where it streams, of each item.
         idempotent: whether running it twice is as good as once.
+        reply_bytes: bytes of JSON that its value, or one item, has at most; 0 where its server alone knows.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Function:
     parameters: tuple[Parameter, ...]
     value: Schema
     idempotent: bool = False
+    reply_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Contract:
                 parameters=tuple(_completed(draft, next(made)) for draft, _ in parameters),
                 value=next(made),
                 idempotent=procedure.idempotent,
+                reply_bytes=procedure.limits.reply_bytes or 0,
             )
             for procedure, parameters in drafts
         )
@@ -172,6 +175,7 @@ class Contract:
                         for parameter in function.parameters
                     ],
                     "value": function.value,
+                    **({"reply_bytes": function.reply_bytes} if function.reply_bytes else {}),
                     "fingerprint": self.fingerprint(function),
                 }
                 for function in self.functions

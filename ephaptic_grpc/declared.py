@@ -16,17 +16,18 @@ from ephaptic_grpc.values import Value
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def declared(contract: str, *, idempotent: bool = False) -> Callable[[F], F]:
+def declared(contract: str, *, idempotent: bool = False, reply_bytes: int = 0) -> Callable[[F], F]:
     """Make a remote function of a method that only declares one.
 
     Args:
         contract: the hash of the function's contract, which goes with each call: from it the server knows, where
             arguments don't fit, whether the client was generated from an older contract.
         idempotent: whether running it twice is as good as once.
+        reply_bytes: bytes of JSON that its value, or one item, has at most; 0 where only the server knows.
     """
 
     def declare(function: F) -> F:
-        return cast("F", Declaration(function, contract, idempotent=idempotent))
+        return cast("F", Declaration(function, contract, idempotent=idempotent, reply_bytes=reply_bytes))
 
     return declare
 
@@ -34,9 +35,10 @@ def declared(contract: str, *, idempotent: bool = False) -> Callable[[F], F]:
 class Declaration:
     """A method of a generated client's class. An instance gets what calls the function."""
 
-    def __init__(self, function: Callable[..., Any], contract: str, *, idempotent: bool) -> None:
+    def __init__(self, function: Callable[..., Any], contract: str, *, idempotent: bool, reply_bytes: int) -> None:
         self.function = function
         self.idempotent = idempotent
+        self.reply_bytes = reply_bytes
         self._contract = contract
         self._methods: dict[str, Method] = {}
 
@@ -71,7 +73,10 @@ class Declaration:
 class _Declarations:
     owner: type[BaseClient]
     declarations: Mapping[str, Declaration]
-    reply_bytes: int = JSON_BYTES
+
+    @property
+    def reply_bytes(self) -> int:
+        return max([JSON_BYTES, *(declaration.reply_bytes for declaration in self.declarations.values())])
 
     def method(self, name: str) -> Method:
         declaration = self.declarations.get(name)

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from ephaptic_grpc.arguments import go_by_name
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.limits import LARGEST_JSON_BYTES
 from ephaptic_grpc.names import check_function_name, check_service_name, proto_file, rpc_name
 from ephaptic_grpc.schemas import Schema, compact, malformed, reference, references
 from ephaptic_grpc.v1 import contract_pb2, payload_pb2
@@ -120,6 +121,7 @@ def _message(function: Function) -> contract_pb2.Function:
             for parameter in function.parameters
         ],
         value=compact(function.value),
+        reply_bytes=function.reply_bytes,
     )
 
 
@@ -145,7 +147,19 @@ def _read(name: str, service: descriptor_pb2.ServiceDescriptorProto) -> Contract
         _check_signature(parameters, where)
         value = _schema(message.value, f"{where}, its value")
         idempotent = method.options.idempotency_level in (_IDEMPOTENT, _NO_SIDE_EFFECTS)
-        functions.append(Function(message.name, message.doc, method.server_streaming, parameters, value, idempotent))
+        if not 0 <= message.reply_bytes <= LARGEST_JSON_BYTES:
+            raise ValueError(f"{where}: its reply_bytes can't be {message.reply_bytes}")
+        functions.append(
+            Function(
+                message.name,
+                message.doc,
+                method.server_streaming,
+                parameters,
+                value,
+                idempotent,
+                message.reply_bytes,
+            )
+        )
     contract = Contract(name, tuple(functions), definitions)
     _check_references(contract)
     return contract

@@ -89,6 +89,9 @@ class _Functions:
         elif new.idempotent and not old.idempotent:
             said = "is idempotent now: newer clients make a call again that no server answered"
             yield Finding(Severity.COMPATIBLE, old.name, "", said)
+        if 0 < new.reply_bytes < old.reply_bytes:
+            said = f"gave up to {old.reply_bytes} bytes, gives {new.reply_bytes}: whoever asks for more is refused"
+            yield Finding(Severity.UNCLEAR, old.name, "", said)
         for found in self._parameters(old.parameters, new.parameters):
             yield Finding(found.severity, old.name, found.path, found.sentence)
         if old.streams == new.streams:

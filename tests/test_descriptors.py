@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -111,6 +113,18 @@ def test_a_parameter_that_makes_no_sense_is_refused(shapes, field, value, said):
     (method,) = (method for method in file.service[0].method if method.name == "Find")
     setattr(method.options.Extensions[FUNCTION_OPTION].parameters[0], field, value)
     with pytest.raises(ValueError, match=said):
+        read_file(file)
+
+
+def test_what_a_function_may_give_is_in_its_contract_and_changes_no_hash(shapes, shapes_client):
+    contract = Contract.of(shapes)
+    file = file_of(contract)
+    assert read_file(file) == [contract]
+    assert declarations_of(shapes_client.ShapesService).reply_bytes == shapes.reply_bytes == 2**24
+    (before,) = (function for function in contract.functions if function.reply_bytes)
+    assert contract.fingerprint(replace(before, reply_bytes=0)) == contract.fingerprint(before)
+    file.service[0].method[0].options.Extensions[FUNCTION_OPTION].reply_bytes = 2**31
+    with pytest.raises(ValueError, match="its reply_bytes can't be 2147483648"):
         read_file(file)
 
 

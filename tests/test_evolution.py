@@ -410,3 +410,15 @@ def test_what_is_no_longer_idempotent_breaks_clients_that_call_again(was, is_now
     findings = evolution(contract(was), contract(is_now))
     assert [finding.severity for finding in findings] == ([] if severity is None else [severity])
     assert all("idempotent" in finding.sentence for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "severities"), [(50, 20, [UNCLEAR]), (20, 50, []), (None, 20, []), (20, None, [])]
+)
+def test_larger_replies_break_nobody(was, is_now, severities):
+    def contract(reply_bytes: int | None) -> Contract:
+        service = Service("shop.v1.ShopService")
+        service.expose(name="place", reply_bytes=reply_bytes)(lambda: 1)
+        return Contract.of(service)
+
+    assert [finding.severity for finding in evolution(contract(was), contract(is_now))] == severities

@@ -144,8 +144,10 @@ class _Module:
         if function.streams:
             value = f"{self._annotations.use(_RUNTIME, 'SyncStream' if sync else 'Stream')}[{value}]"
         declared = self._annotations.use(_RUNTIME, "declared")
-        idempotent = ", idempotent=True" if function.idempotent else ""
-        yield from ("", f"    @{declared}({literal(self._contract.fingerprint(function))}{idempotent})")
+        said = [literal(self._contract.fingerprint(function))]
+        said += ["idempotent=True"] if function.idempotent else []
+        said += [f"reply_bytes={function.reply_bytes}"] if function.reply_bytes else []
+        yield from ("", f"    @{declared}({', '.join(said)})")
         head = f"    {'' if sync or function.streams else 'async '}def {function.name}("
         parameters = list(self._parameters(function))
         line = f"{head}{', '.join(parameters)}) -> {value}:"

@@ -15,19 +15,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65phaptic_grpc/v1/contract.proto\x12\x10\x65phaptic_grpc.v1\x1a google/protobuf/descriptor.proto\"*\n\nDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06schema\x18\x02 \x01(\t\"e\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64oc\x18\x02 \x01(\t\x12/\n\nparameters\x18\x03 \x03(\x0b\x32\x1b.ephaptic_grpc.v1.Parameter\x12\r\n\x05value\x18\x04 \x01(\t\"\x9b\x01\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.ephaptic_grpc.v1.ParameterKind\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x14\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\r\n\x05\x61lias\x18\x06 \x01(\tB\n\n\x08_default*\xe1\x01\n\rParameterKind\x12\x1e\n\x1aPARAMETER_KIND_UNSPECIFIED\x10\x00\x12\"\n\x1ePARAMETER_KIND_POSITIONAL_ONLY\x10\x01\x12(\n$PARAMETER_KIND_POSITIONAL_OR_KEYWORD\x10\x02\x12!\n\x1dPARAMETER_KIND_VAR_POSITIONAL\x10\x03\x12\x1f\n\x1bPARAMETER_KIND_KEYWORD_ONLY\x10\x04\x12\x1e\n\x1aPARAMETER_KIND_VAR_KEYWORD\x10\x05:T\n\x0b\x64\x65\x66initions\x12\x1f.google.protobuf.ServiceOptions\x18\xde\x98\x03 \x03(\x0b\x32\x1c.ephaptic_grpc.v1.Definition:N\n\x08\x66unction\x12\x1e.google.protobuf.MethodOptions\x18\xde\x98\x03 \x01(\x0b\x32\x1a.ephaptic_grpc.v1.Functionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65phaptic_grpc/v1/contract.proto\x12\x10\x65phaptic_grpc.v1\x1a google/protobuf/descriptor.proto\"*\n\nDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06schema\x18\x02 \x01(\t\"z\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64oc\x18\x02 \x01(\t\x12/\n\nparameters\x18\x03 \x03(\x0b\x32\x1b.ephaptic_grpc.v1.Parameter\x12\r\n\x05value\x18\x04 \x01(\t\x12\x13\n\x0breply_bytes\x18\x05 \x01(\x03\"\x9b\x01\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.ephaptic_grpc.v1.ParameterKind\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x14\n\x07\x64\x65\x66\x61ult\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\r\n\x05\x61lias\x18\x06 \x01(\tB\n\n\x08_default*\xe1\x01\n\rParameterKind\x12\x1e\n\x1aPARAMETER_KIND_UNSPECIFIED\x10\x00\x12\"\n\x1ePARAMETER_KIND_POSITIONAL_ONLY\x10\x01\x12(\n$PARAMETER_KIND_POSITIONAL_OR_KEYWORD\x10\x02\x12!\n\x1dPARAMETER_KIND_VAR_POSITIONAL\x10\x03\x12\x1f\n\x1bPARAMETER_KIND_KEYWORD_ONLY\x10\x04\x12\x1e\n\x1aPARAMETER_KIND_VAR_KEYWORD\x10\x05:T\n\x0b\x64\x65\x66initions\x12\x1f.google.protobuf.ServiceOptions\x18\xde\x98\x03 \x03(\x0b\x32\x1c.ephaptic_grpc.v1.Definition:N\n\x08\x66unction\x12\x1e.google.protobuf.MethodOptions\x18\xde\x98\x03 \x01(\x0b\x32\x1a.ephaptic_grpc.v1.Functionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ephaptic_grpc.v1.contract_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_PARAMETERKIND']._serialized_start=393
-  _globals['_PARAMETERKIND']._serialized_end=618
+  _globals['_PARAMETERKIND']._serialized_start=414
+  _globals['_PARAMETERKIND']._serialized_end=639
   _globals['_DEFINITION']._serialized_start=87
   _globals['_DEFINITION']._serialized_end=129
   _globals['_FUNCTION']._serialized_start=131
-  _globals['_FUNCTION']._serialized_end=232
-  _globals['_PARAMETER']._serialized_start=235
-  _globals['_PARAMETER']._serialized_end=390
+  _globals['_FUNCTION']._serialized_end=253
+  _globals['_PARAMETER']._serialized_start=256
+  _globals['_PARAMETER']._serialized_end=411
 # @@protoc_insertion_point(module_scope)

@@ -35,16 +35,18 @@ class Definition(_message.Message):
     def __init__(self, name: _Optional[str] = ..., schema: _Optional[str] = ...) -> None: ...
 
 class Function(_message.Message):
-    __slots__ = ("name", "doc", "parameters", "value")
+    __slots__ = ("name", "doc", "parameters", "value", "reply_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DOC_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    REPLY_BYTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     doc: str
     parameters: _containers.RepeatedCompositeFieldContainer[Parameter]
     value: str
-    def __init__(self, name: _Optional[str] = ..., doc: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., value: _Optional[str] = ...) -> None: ...
+    reply_bytes: int
+    def __init__(self, name: _Optional[str] = ..., doc: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., value: _Optional[str] = ..., reply_bytes: _Optional[int] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("name", "kind", "required", "default", "schema", "alias")

@@ -177,7 +177,7 @@ def pets(first: Colour = Colour.DEEP_BLUE, **filters: Unpack[Filters]) -> Iterat
     yield Dog()
 
 
-@shapes.expose(name="list")
+@shapes.expose(name="list", reply_bytes=2**24)
 async def list_addresses(page: int = 1, limit: Annotated[int, Field(alias="max", le=100)] = 10) -> Page[Address]:
     """A function that is called like a type."""
     return Page(items=[Address(street=str(page))] * limit)

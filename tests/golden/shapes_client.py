@@ -137,7 +137,7 @@ class ShapesService(DeclaredClient, service="shapes.v1.ShapesService"):
     ) -> Stream[Cat | Dog]:
         raise NotImplementedError  # what calls it takes its place
 
-    @declared("69cd0ed0fb0bf8c9")
+    @declared("69cd0ed0fb0bf8c9", reply_bytes=16777216)
     async def list(
         self,
         page: int = 1,
@@ -185,7 +185,7 @@ class SyncShapesService(SyncDeclaredClient, service="shapes.v1.ShapesService"):
     ) -> SyncStream[Cat | Dog]:
         raise NotImplementedError  # what calls it takes its place
 
-    @declared("69cd0ed0fb0bf8c9")
+    @declared("69cd0ed0fb0bf8c9", reply_bytes=16777216)
     def list(self, page: int = 1, limit: Annotated[int, Field(alias="max")] = 10) -> PageAddress:
         """A function that is called like a type."""
         raise NotImplementedError  # what calls it takes its place

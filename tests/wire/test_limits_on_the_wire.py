@@ -1,6 +1,7 @@
 """Each bound of ``Limits``, at the limit and one past it, over gRPC and over HTTP."""
 
 import asyncio
+import re
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,10 @@ from waiting import eventually, eventually_sync
 
 from ephaptic_grpc import CallError, Client, Limits, Server, Service, connect, connect_sync, current_call
 from ephaptic_grpc.asgi import web_app
+from ephaptic_grpc.calling import print_items
+from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.limits import JSON_BYTES
+from ephaptic_grpc.payload import pack
 
 pytestmark = pytest.mark.anyio
 
@@ -191,11 +195,22 @@ async def test_items(name):
             assert len((await rest(caller.call(name, [100] * 1000)))[0]) == 1000
 
 
+async def test_a_call_from_a_shell_takes_any_size(capfdbinary):
+    async with Server(bounded, port=0) as server:
+        request = pack(b"[%d]" % (JSON_BYTES + 1000))
+        await print_items(ChannelSecurity(server.address, None, None), "/limits.v1.LimitsService/LongTextOf", request)
+    assert len(capfdbinary.readouterr().out) == JSON_BYTES + 1001
+
+
 async def test_replies_that_a_client_takes():
     async with Server(bounded, port=0, limits=Limits(reply_bytes=2 * JSON_BYTES)) as server:
         async with connect(server.address, "limits.v1.LimitsService") as client:
             assert len(await client.text_of(JSON_BYTES)) == JSON_BYTES - 2
             assert "larger than max" in await refused(client.text_of(JSON_BYTES + 100), EXHAUSTED)
+            said = await refused(client.long_text_of(JSON_BYTES + 1000), EXHAUSTED)
+        needed = int(re.search(r"to take such a reply: connect\(\.\.\., reply_bytes=(\d+)\)", said)[1])
+        async with connect(server.address, "limits.v1.LimitsService", reply_bytes=needed) as client:
+            assert len(await client.long_text_of(JSON_BYTES + 1000)) == JSON_BYTES + 998
         async with connect(server.address, bounded, reply_bytes=1000) as client:
             assert len(await client.text_of(1000)) == 998
             assert "larger than max" in await refused(client.text_of(1100), EXHAUSTED)
@@ -207,6 +222,9 @@ def test_a_number_of_bytes_that_is_none():
     for wrong in (0, 1.5, "4 MiB"):
         with pytest.raises(ValueError, match="reply_bytes must be a whole number"):
             connect("localhost:1", bounded, reply_bytes=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reply_bytes must be 2147483583 at most, not 2147483584"):
+        connect("localhost:1", bounded, reply_bytes=2**31 - 64)
+    assert connect("localhost:1", bounded, reply_bytes=2**31 - 65)
 
 
 async def test_calls_at_the_same_time():
