@@ -1,7 +1,7 @@
 """What the edges share: what they serve, the calls in flight, and what a failure tells its caller."""
 
 import asyncio
-from collections.abc import Iterator
+import logging
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
@@ -13,6 +13,8 @@ from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, log_er
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
+
+logger = logging.getLogger("ephaptic_grpc")
 
 DRAINING: Final = status_of(
     ServiceError(
@@ -65,8 +67,9 @@ class Calls(Generic[T]):
             raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._calls.add(call)
 
-    def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self._calls))
+    @property
+    def count(self) -> int:
+        return len(self._calls)
 
     def discard(self, call: T) -> None:
         self._calls.discard(call)
@@ -86,15 +89,17 @@ class Calls(Generic[T]):
         """
         idle, interrupted = asyncio.ensure_future(self.idle()), asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        for call in self:
+        for call in tuple(self._calls):
             call.interrupt(DRAINING)
         self._interrupted.set()
         await asyncio.wait((idle,), timeout=cleanup)
         idle.cancel()
         interrupted.cancel()
 
-    def paths(self) -> list[str]:
-        return sorted(call.procedure.path for call in self._calls)
+    def log_left_behind(self) -> None:
+        """Log what has still not ended when an edge goes."""
+        for path in sorted(call.procedure.path for call in self._calls):
+            logger.error("%s ignored its cancellation and was left behind", path)
 
 
 def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
@@ -111,6 +116,15 @@ def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"a server has one service of a name: {', '.join(names)}")
     return services
+
+
+def procedures_of(services: tuple[Service, ...]) -> list[Procedure]:
+    """What an edge can be called for.
+
+    Raises:
+        ExposeError: an annotation of an exposed function names something that is not defined.
+    """
+    return [procedure for service in services for procedure in service.procedures.values()]
 
 
 def failure(error: BaseException, call: Call) -> Status:

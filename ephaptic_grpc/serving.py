@@ -125,10 +125,9 @@ class _Server(Server):
         )
         self.socket: Path | None = None
         self._web = web
-        self._seconds = serving.grace
 
-    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
-        super()._listen(server, credentials)
+    def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
+        super()._bind(server, credentials)
         if self.socket is not None:
             server.add_insecure_port(f"unix:{self.socket}")
 
@@ -136,7 +135,7 @@ class _Server(Server):
         if self._web is None:
             await super().stop(grace)
         else:
-            drained = self._web.drain(self._seconds if grace is None else grace)
+            drained = self._web.drain(self._grace if grace is None else grace)
             await asyncio.gather(super().stop(grace), drained)
 
 
