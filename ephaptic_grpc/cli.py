@@ -209,6 +209,11 @@ def envoy(
     \b
     ephaptic-grpc envoy chat --origin https://app.example.com --tls cert.pem key.pem --listen 0.0.0.0:443 -o envoy.yaml
     """
+    servers = UpstreamTLS(
+        ca=str(upstream_ca or SYSTEM_ROOTS),
+        identity=None if upstream_cert is None else (str(upstream_cert[0]), str(upstream_cert[1])),
+        name=upstream_name,
+    )
     try:
         gateway = Gateway(
             upstreams=tuple(upstream or ["127.0.0.1:50051"]),
@@ -217,13 +222,7 @@ def envoy(
             headers=tuple(header or ()),
             tls=None if tls is None else (str(tls[0]), str(tls[1])),
             client_ca=None if client_ca is None else str(client_ca),
-            upstream_tls=None
-            if not (upstream_tls or upstream_ca or upstream_cert or upstream_name)
-            else UpstreamTLS(
-                ca=str(upstream_ca or SYSTEM_ROOTS),
-                identity=None if upstream_cert is None else (str(upstream_cert[0]), str(upstream_cert[1])),
-                name=upstream_name,
-            ),
+            upstream_tls=servers if upstream_tls or upstream_ca or upstream_cert or upstream_name else None,
         )
     except ValueError as error:
         fail(str(error), MISUSED)
@@ -275,8 +274,10 @@ def call(
         fail(str(error), MISUSED)
     try:
         security = ChannelSecurity(target, client_tls(tls, cacert, cert, key) or False, None)
-    except (OSError, ValueError) as error:
-        fail((isinstance(error, OSError) and error.strerror) or str(error))
+    except OSError as error:
+        fail(error.strerror or str(error))
+    except ValueError as error:
+        fail(str(error))
     try:
         asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request))
     except CallError as error:

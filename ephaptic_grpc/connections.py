@@ -10,7 +10,6 @@ from ephaptic_grpc import limits
 ChannelOptions = list[tuple[str, Any]]
 """What grpc takes as ``options``, of a server and of a channel."""
 
-
 _used_by: int | None = None
 """The process that uses gRPC's asyncio side, which has threads and sockets of its own, once for a whole process."""
 

@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from ephaptic_grpc.call import Call
 from ephaptic_grpc.contract import fingerprint
-from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, log_error, status_of
+from ephaptic_grpc.errors import DOMAIN, BadArgumentsError, ServiceError, Status, log_error, status_of
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
@@ -20,7 +20,7 @@ DRAINING: Final = status_of(
     ServiceError(
         grpc.StatusCode.UNAVAILABLE,
         "the server is draining: it is about to end",
-        ErrorInfo(reason="DRAINING", domain="ephaptic_grpc"),
+        ErrorInfo(reason="DRAINING", domain=DOMAIN),
     ),
     "",
 )
