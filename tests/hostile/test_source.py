@@ -120,7 +120,7 @@ def test_a_new_one_would_be_found(code):
 @pytest.mark.once
 def test_every_exception_from_the_rules_of_security_has_its_reason():
     """``# noqa: S603  the program is ours``"""
-    for folder in ("ephaptic_grpc", "bench", "docs", "examples"):
+    for folder in ("ephaptic_grpc", "bench", "docs", "examples", "soak"):
         for path in (ROOT / folder).rglob("*.py"):
             for line in path.read_text().splitlines():
                 if found := re.search(r"# noqa: (?P<rules>[A-Z]+\d+(?:, [A-Z]+\d+)*)(?P<reason>.*)", line):
