@@ -36,8 +36,10 @@ class InFlight(Protocol):
     @property
     def procedure(self) -> Procedure: ...
 
-    def interrupt(self, status: Status) -> None:
-        """Tell the caller, if there still is one, and cancel the function. To interrupt it again does nothing."""
+    def interrupt(self, status: Status) -> asyncio.Task[None] | None:
+        """Tell the caller, if there still is one, and cancel the function; what comes back tells. To interrupt it again
+        does nothing.
+        """
 
 
 T = TypeVar("T", bound=InFlight)
@@ -82,17 +84,25 @@ class Calls(Generic[T]):
             await self._idle.wait()
 
     async def drain(self, grace: float, cleanup: float) -> None:
-        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait for ``cleanup``
-        seconds until their functions have ended.
+        """Let the calls in flight finish for ``grace`` seconds; then interrupt the others, and wait until they have
+        ended and their callers are told, or nothing of that happens for ``cleanup`` seconds.
 
         Called again while it runs, it shortens the grace.
         """
         idle, interrupted = asyncio.ensure_future(self.idle()), asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        for call in tuple(self._calls):
-            call.interrupt(DRAINING)
+        telling = [task for call in tuple(self._calls) if (task := call.interrupt(DRAINING)) is not None]
         self._interrupted.set()
-        await asyncio.wait((idle,), timeout=cleanup)
+
+        def left() -> int:
+            return len(self._calls) + sum(not task.done() for task in telling)
+
+        loop = asyncio.get_running_loop()
+        before, since = left(), loop.time()
+        while before and loop.time() < since + cleanup:  # thousands take their time
+            await asyncio.wait((idle, *telling), timeout=cleanup / 20)
+            if left() < before:
+                before, since = left(), loop.time()
         idle.cancel()
         interrupted.cancel()
 

@@ -151,14 +151,15 @@ class Exchange:
         await endpoint.stream(json, self._write, self.interrupt, face.delivery(asked))
         return face.end
 
-    def interrupt(self, status: Status | None) -> None:
+    def interrupt(self, status: Status | None) -> asyncio.Task[None] | None:
         """End a call that has not ended yet: tell its caller, if there still is one, and cancel its function."""
         if self._over or self._task is None:
-            return
+            return self._telling
         self._over = self._interrupted = True
         self._task.cancel()
         if status is not None:  # after what was cancelled has let go of the transport
             self._telling = self._loop.create_task(self._answer(self._told(status)))
+        return self._telling
 
     async def _failed(self, error: BaseException, call: Call) -> Answer | bytes | None:
         """What is left to be sent when a call has failed."""

@@ -84,13 +84,14 @@ class Rpc(Call):
         if self._timer is not None:
             self._timer.cancel()
 
-    def interrupt(self, status: Status) -> None:
+    def interrupt(self, status: Status) -> asyncio.Task[None] | None:
         """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
         if self._opening:
             self._waiting = self._waiting or status
         elif self.telling is None and self.task is not None and not self.task.cancelling():
             self.telling = self.task.get_loop().create_task(self._tell(status))
             self.task.cancel()
+        return self.telling
 
     async def _tell(self, status: Status) -> None:
         if self._transport.done():

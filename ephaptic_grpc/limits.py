@@ -174,8 +174,9 @@ class Limits:
         max_timeout: seconds that a call has at most, whatever its caller wants.
         first_item_timeout: seconds from the start of a stream to its first item; then it is DEADLINE_EXCEEDED.
         idle_timeout: seconds that a generator takes for one more item, or to end. A slow reader uses none of them.
-        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish. With the default, a
-            server that is told to stop has ended within the grace and a second.
+        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish and their callers to
+            be told; anew whenever one of them has. With the default, a server that is told to stop has ended within the
+            grace and a second, unless thousands of calls are to be told.
     """
 
     request_bytes: int = JSON_BYTES

@@ -27,7 +27,7 @@ from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, st
 if TYPE_CHECKING:
     from ephaptic_grpc.without_envoy import WebServer
 
-_LEAVING_SECONDS: Final = 0.25
+_LEAVING_SECONDS: Final = 0.1
 """What tasks besides the calls have to end when they are cancelled: after the calls' clean-up, within its second."""
 
 
