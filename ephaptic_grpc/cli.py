@@ -209,19 +209,16 @@ def envoy(
     \b
     ephaptic-grpc envoy chat --origin https://app.example.com --tls cert.pem key.pem --listen 0.0.0.0:443 -o envoy.yaml
     """
-    servers = UpstreamTLS(
-        ca=str(upstream_ca or SYSTEM_ROOTS),
-        identity=None if upstream_cert is None else (str(upstream_cert[0]), str(upstream_cert[1])),
-        name=upstream_name,
-    )
+    if client_ca and not tls:
+        fail("--client-ca goes with --tls", MISUSED)
+    servers = UpstreamTLS(ca=upstream_ca or SYSTEM_ROOTS, identity=upstream_cert, name=upstream_name)
     try:
         gateway = Gateway(
             upstreams=tuple(upstream or ["127.0.0.1:50051"]),
             listen=listen,
             origins=tuple(origin or ()),
             headers=tuple(header or ()),
-            tls=None if tls is None else (str(tls[0]), str(tls[1])),
-            client_ca=None if client_ca is None else str(client_ca),
+            tls=None if tls is None else TLS(*tls, client_ca),
             upstream_tls=servers if upstream_tls or upstream_ca or upstream_cert or upstream_name else None,
         )
     except ValueError as error:

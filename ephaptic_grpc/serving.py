@@ -211,8 +211,7 @@ def _gateway(server: _Server, web: Web, tls: TLS | None) -> Gateway:
         origins=web.origins,
         hosts=_hosts(server.host, web.origins),
         headers=web.headers,
-        tls=None if tls is None else (os.fspath(tls.certificate), os.fspath(tls.key)),
-        client_ca=None if tls is None or tls.client_ca is None else os.fspath(tls.client_ca),
+        tls=tls,
         files={} if web.static is None else static_files(web.static),
     )
 
