@@ -12,6 +12,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from ephaptic_grpc.addresses import is_loopback
 from ephaptic_grpc.calling import arguments_of, print_items, told
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.envoy_tls import SYSTEM_ROOTS, UpstreamTLS
@@ -36,7 +37,6 @@ from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.records import RecordFormatter
-from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import SourceError, services_of
 from ephaptic_grpc.targets import check_target

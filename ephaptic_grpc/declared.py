@@ -1,4 +1,4 @@
-"""The functions that a generated client declares: a signature, a docstring and a hash, and no more."""
+"""The functions that a generated client declares: a signature, a docstring, and what ``declared`` says of them."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass

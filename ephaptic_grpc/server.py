@@ -3,12 +3,8 @@
 from __future__ import annotations  # grpc's classes are generic for type checkers only
 
 import asyncio
-import errno
-import ipaddress
 import logging
-import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +13,7 @@ from typing import Final, Self
 
 import grpc
 
+from ephaptic_grpc.addresses import check_address, host_port, is_loopback
 from ephaptic_grpc.connections import server_options, use_asyncio
 from ephaptic_grpc.edge import Calls, procedures_of, served
 from ephaptic_grpc.handlers import IdentifiedRpc, Paths, Rpc, method_handler
@@ -30,7 +27,6 @@ from ephaptic_grpc.tls import TLS, server_credentials
 
 logger = logging.getLogger("ephaptic_grpc")
 
-_OPEN: Final = "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)"
 _READING_SECONDS: Final = 0.25
 """How long callers have to read the end of their calls, at least."""
 
@@ -121,7 +117,9 @@ class Server:
         self._listener = listener
         self._started = True
         if credentials is None and not is_loopback(self.host):
-            logger.warning(_OPEN, self.address)
+            logger.warning(
+                "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)", self.address
+            )
 
     def _made(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
         """What listens, once it is started; ``self.port`` is its port."""
@@ -204,32 +202,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_address(host: str, port: int) -> None:
-    """Raise OSError where an address can't be listened on: grpc itself doesn't say why, and logs more than it says."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            if os.name == "posix":  # as grpc does; elsewhere it means that a port can be taken twice
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-    except OSError as error:
-        reason = "another program uses this port" if error.errno == errno.EADDRINUSE else error.strerror
-        raise OSError(error.errno, f"can't listen on {host_port(host, port)}: {reason}") from None
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

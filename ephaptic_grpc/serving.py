@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from ephaptic_grpc.addresses import check_address, host_port, is_loopback
 from ephaptic_grpc.codegen.envoy import Gateway
-from ephaptic_grpc.server import Server, check_address, host_port, is_loopback
+from ephaptic_grpc.server import Server
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.tls import TLS
 from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, static_files
