@@ -1,4 +1,4 @@
-"""What gRPC is told of connections: when a silent peer is given up, and which calls are made again."""
+"""What gRPC is told of connections: when a silent peer is given up, what is called again. And what a fork may do."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def server_options() -> ChannelOptions:
     ]
 
 
-def client_options(idempotent: Iterable[str]) -> ChannelOptions:
+def client_options(idempotent: Iterable[str] = ()) -> ChannelOptions:
     """How a client keeps its connection.
 
     Args:
