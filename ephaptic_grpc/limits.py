@@ -133,6 +133,12 @@ It is gRPC's own default for a message, and what clients in other languages take
 for 125 ms.
 """
 
+JSON_DEPTH: Final = 201
+"""Arrays and objects in each other, at most: the bound of Pydantic's parser, which is part of what is promised."""
+
+JSON_DIGITS: Final = 4300
+"""Digits of an integer, at most: the same. Python itself has this bound, since longer ones take quadratic time."""
+
 ENVELOPE_BYTES: Final = 64
 """What a message may have besides its JSON: the field's tag and size are 6 bytes, a content type is 18."""
 
