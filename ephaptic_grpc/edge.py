@@ -78,7 +78,7 @@ class Calls(Generic[T]):
         if not self._calls:
             self._idle.set()
 
-    async def idle(self) -> None:
+    async def _until_idle(self) -> None:
         while self._calls:
             self._idle.clear()
             await self._idle.wait()
@@ -89,7 +89,7 @@ class Calls(Generic[T]):
 
         Called again while it runs, it shortens the grace.
         """
-        idle, interrupted = asyncio.ensure_future(self.idle()), asyncio.ensure_future(self._interrupted.wait())
+        idle, interrupted = asyncio.ensure_future(self._until_idle()), asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         telling = [task for call in tuple(self._calls) if (task := call.interrupt(DRAINING)) is not None]
         self._interrupted.set()
