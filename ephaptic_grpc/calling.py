@@ -52,7 +52,7 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes) -> N
         CallError: the call failed.
         MalformedPayloadError: what came back is not of ephaptic_grpc.
     """
-    options = [("grpc.max_receive_message_length", -1), *client_options(())]  # of any size: a person has asked for it
+    options = [("grpc.max_receive_message_length", -1), *client_options()]  # of any size: a person has asked for it
     async with security.aio_channel(options) as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
