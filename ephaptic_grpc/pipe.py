@@ -21,7 +21,7 @@ import grpc
 from ephaptic_grpc.errors import ServiceError, Status, TooLargeError, log_error
 from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS, Limits
 from ephaptic_grpc.payload import PLAIN, Delivery
-from ephaptic_grpc.threads import Threads, post
+from ephaptic_grpc.threads import Job, Threads, post
 
 Dump = Callable[[Any], bytes]
 """The JSON of an item."""
@@ -313,7 +313,6 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
     """
     loop = asyncio.get_running_loop()
     room = threading.Semaphore(0)
-    begun = threading.Lock()  # by the thread; or by who stops, so that it never begins
 
     def run(items: Any) -> None:
         put = pipe.put_from_thread
@@ -325,8 +324,6 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
                 return
 
     def run_and_close() -> None:
-        if not begun.acquire(blocking=False):
-            return
         failure: BaseException | None = None
         items: Any = None
         try:
@@ -343,13 +340,13 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
         post(loop, pipe.end, failure)
 
     def stop() -> None:
-        if begun.acquire(blocking=False):
+        if job.take_back():
             pipe.end()  # every thread is taken, and its turn has not come
         else:
             room.release()
 
-    context = copy_context()
-    threads.submit(lambda: context.run(run_and_close))
+    job = Job(partial(copy_context().run, run_and_close))
+    threads.submit(job)
     return stop
 
 
