@@ -110,10 +110,11 @@ class Pipe:
         Raises:
             TooLargeError: it is too large to be sent.
         """
-        if len(json) > self._largest:
-            raise TooLargeError(len(json), self._largest)
+        size = len(json)
+        if size > self._largest:
+            raise TooLargeError(size, self._largest)
         self._items.append(json)
-        self._bytes += len(json)
+        self._bytes += size
         if self._waiting is not None:
             self._wake()
         return self._has_room()
@@ -125,10 +126,11 @@ class Pipe:
             TooLargeError: it is too large to be sent.
             RuntimeError: the loop is gone, and with it who waits.
         """
-        if len(json) > self._largest:
-            raise TooLargeError(len(json), self._largest)
+        size = len(json)
+        if size > self._largest:
+            raise TooLargeError(size, self._largest)
         self._items.append(json)
-        self._bytes += len(json)
+        self._bytes += size
         waiting = self._waiting
         if waiting is not None and waiting is not self._told:
             self._told = waiting  # and not `_waiting`, which could be another by now
