@@ -6,7 +6,6 @@
 It needs the extra ``asgi``. What a call looks like is in ``faces``, how it lives in ``exchange``.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +13,10 @@ import grpc
 
 from ephaptic_grpc.codegen.openapi import with_services
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.edge import DRAINING, Calls, served
+from ephaptic_grpc.edge import DRAINING, Calls, procedures_of, served
 from ephaptic_grpc.errors import Status
-from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
-from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
+from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send, send_answer
+from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, EventStream, Face
 from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
 from ephaptic_grpc.service import Service
@@ -33,8 +32,6 @@ except ImportError:
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-logger = logging.getLogger("ephaptic_grpc")
 
 _NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
 
@@ -99,8 +96,7 @@ class WebApp:
         self._stopping = False
         self._endpoints: Final = {
             procedure.path: Endpoint(procedure, self._threads, self._calls, limits)
-            for service in services
-            for procedure in service.procedures.values()
+            for procedure in procedures_of(services)
         }
         # Of the paths that no function has; those of functions are found by one look-up, whichever way they are called.
         route = Route("/{service}/{function}", _no_function, methods=["POST"])
@@ -130,8 +126,7 @@ class WebApp:
         """
         self._stopping = True
         await self._calls.drain(grace, self._limits.cleanup)
-        for path in self._calls.paths():
-            logger.error("%s ignored its cancellation and was left behind", path)
+        self._calls.log_left_behind()
         self._threads.close()
 
     async def _call_from_page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +138,7 @@ class WebApp:
             known = own.decode("latin-1")
             text = f"pages of this origin may not call: the app's own is {known}, others need origins= or --origin"
             refused = (_face(headers) or JSON).failed(Status(grpc.StatusCode.PERMISSION_DENIED, text, ()))
-            await _answer(refused._replace(status=403), send)
+            await send_answer(refused._replace(status=403), send)
 
     async def _call(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -155,7 +150,7 @@ class WebApp:
         if face is None:
             await _UNREADABLE(scope, receive, send)
         elif self._stopping:
-            await _answer(face.failed(DRAINING), send)
+            await send_answer(face.failed(DRAINING), send)
         else:
             await Exchange(endpoint, face, scope, receive, send).run(headers.get(b"grpc-timeout"))
 
@@ -210,8 +205,3 @@ def _face(headers: dict[bytes, bytes]) -> Face | None:
 
 def _own_origin(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
     return b"%b://%b" % (scope.get("scheme", "http").encode(), headers.get(b"host", b""))
-
-
-async def _answer(answer: Answer, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})

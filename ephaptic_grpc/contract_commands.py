@@ -59,7 +59,6 @@ ServiceName = Annotated[
     str | None, typer.Option("--service", metavar="NAME", help="Which one, where there are several.")
 ]
 
-
 Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS; the options below mean it, too.")]
 CaCert = Annotated[
     Path | None,

@@ -14,7 +14,7 @@ import grpc
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call, leave_call
 from ephaptic_grpc.edge import LATE, Calls, failure
-from ephaptic_grpc.errors import ServiceError, Status
+from ephaptic_grpc.errors import Status
 from ephaptic_grpc.faces import Answer, Face
 from ephaptic_grpc.grpc_web import metadata, timeout_seconds
 from ephaptic_grpc.limits import Limits
@@ -151,14 +151,15 @@ class Exchange:
         await endpoint.stream(json, self._write, self.interrupt, face.delivery(asked))
         return face.end
 
-    def interrupt(self, status: Status | None) -> None:
+    def interrupt(self, status: Status | None) -> asyncio.Task[None] | None:
         """End a call that has not ended yet: tell its caller, if there still is one, and cancel its function."""
         if self._over or self._task is None:
-            return
+            return self._telling
         self._over = self._interrupted = True
         self._task.cancel()
         if status is not None:  # after what was cancelled has let go of the transport
             self._telling = self._loop.create_task(self._answer(self._told(status)))
+        return self._telling
 
     async def _failed(self, error: BaseException, call: Call) -> Answer | bytes | None:
         """What is left to be sent when a call has failed."""
@@ -171,10 +172,7 @@ class Exchange:
                 self._over = True
                 await self._answer(self._told(_CANCELLED))
                 raise error
-        try:
-            status = failure(error, call)  # which logs what nobody meant, also where nobody is left to be told
-        except ServiceError as refused:  # metadata that can't be read
-            status = failure(refused, call)
+        status = failure(error, call)  # which logs what nobody meant, also where nobody is left to be told
         return None if self._over else self._told(status)
 
     def _told(self, status: Status) -> Answer | bytes:
@@ -220,12 +218,16 @@ class Exchange:
         """Send a whole answer, or the end of one that has begun."""
         try:
             if isinstance(answer, Answer):
-                start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
-                await self._send(start)
-                await self._send({"type": "http.response.body", "body": answer.body, "more_body": False})
-                return
-            if not self._began:
-                await self._begin()
-            await self._send({"type": "http.response.body", "body": answer, "more_body": False})
+                await send_answer(answer, self._send)
+            else:
+                if not self._began:
+                    await self._begin()
+                await self._send({"type": "http.response.body", "body": answer, "more_body": False})
         except OSError:
             return
+
+
+async def send_answer(answer: Answer, send: Send) -> None:
+    """Send a whole answer."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -93,7 +93,7 @@ class Rpc(Call):
         if self._timer is not None:
             self._timer.cancel()
 
-    def interrupt(self, status: Status) -> None:
+    def interrupt(self, status: Status) -> asyncio.Task[None] | None:
         """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
         if self._opening and self._sending is None:
             self._waiting = self._waiting or status
@@ -103,9 +103,10 @@ class Rpc(Call):
                 # Its caller has left, and it is about to end. Or a timeout of the function's own has just passed, of
                 # which the function will make something else: then it goes on, and must not go on for ever.
                 loop.call_later(_AGAIN_SECONDS, self.interrupt, status)
-                return
-            self.telling = loop.create_task(self._tell(status))
-            self.task.cancel()
+            else:
+                self.telling = loop.create_task(self._tell(status))
+                self.task.cancel()
+        return self.telling
 
     async def _tell(self, status: Status) -> None:
         if self._sending is not None:

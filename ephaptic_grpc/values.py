@@ -160,10 +160,11 @@ def refuse_nan(serialiser: SchemaSerializer, value: object, *, round_trip: bool 
     """
     # What is in ``Any`` goes by that configuration; what classes declare is left as it is by the other way to JSON.
     json = serialiser.to_json(value, warnings=False, exclude_none=True, round_trip=round_trip)
-    if b"null" in json:
+    found = _has_nan(json)
+    if not found and b"null" in json:
         declared = serialiser.to_python(value, mode="json", warnings=False, round_trip=round_trip)
-        json = b"[%b,%b]" % (json, to_json(declared, inf_nan_mode="constants"))
-    if _has_nan(json):
+        found = _has_nan(to_json(declared, inf_nan_mode="constants"))
+    if found:
         raise PydanticSerializationError(
             "JSON has no NaN and no Infinity: give None in place of it, or say with ser_json_inf_nan in the "
             "model's configuration what it shall be"

@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 
+from soak.bounds import bounds
 from soak.faults import black_hole, deadlines, drain, kills, vanish
 from soak.load import burst, mixed, slow_reader, streams
 from soak.report import Figure, Found, as_json, missed, table
@@ -37,6 +38,7 @@ _PARTS: Final[dict[str, Callable[[Scale, Say], Awaitable[list[Figure]]]]] = {
     "deadlines": deadlines,
     "streams": streams,
     "burst": burst,
+    "bounds": bounds,
     "mixed": mixed,
     "slow-reader": slow_reader,
 }

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,6 +140,21 @@ def _run(runs: Path) -> int:
     return count
 
 
+LATE_SECONDS = 0.5
+
+
+@service.expose(first_item_timeout=LATE_SECONDS)
+async def starts_late() -> AsyncIterator[int]:
+    await asyncio.sleep(60)
+    yield 0
+
+
+@service.expose(idle_timeout=LATE_SECONDS)
+async def falls_silent() -> AsyncIterator[int]:
+    yield 0
+    await asyncio.sleep(60)
+
+
 class Held(NamedTuple):
     """What the event loop and Python hold."""
 
@@ -194,14 +208,14 @@ def _say(line: str) -> None:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keepalive", type=float, nargs=2, metavar=("SILENCE", "TIMEOUT"))
-    parser.add_argument("--calls", type=int, help="the bound of calls in flight")
+    parser.add_argument("--calls", type=int, default=Limits().calls)
+    parser.add_argument("--threads", type=int, default=Limits().threads)
+    parser.add_argument("--max-timeout", type=float)
     options = parser.parse_args()
     if options.keepalive:  # minutes are too long for a test
         for name, seconds in zip(("KEEPALIVE_SECONDS", "KEEPALIVE_TIMEOUT_SECONDS"), options.keepalive, strict=True):
             setattr(limits, name, seconds)
-    bound = Limits()
-    if options.calls:
-        bound = replace(bound, calls=options.calls)
+    bound = Limits(calls=options.calls, threads=options.threads, max_timeout=options.max_timeout)
     port = _free_port()
     _say(f"port {port}")
     _serve_again_and_again(port, bound)

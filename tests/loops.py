@@ -35,6 +35,6 @@ def is_of_a_closed_loop(error: BaseException | None) -> bool:
 
 
 def backend(loop: str) -> tuple[str, dict[str, Any]]:
-    """What anyio runs a test on."""
+    """What anyio runs a test on: ``asyncio`` in debug mode, ``quick`` without it, or ``uvloop``."""
     factory = UvLoop if loop == "uvloop" else AsyncioLoop
     return "asyncio", {"loop_factory": factory, "debug": loop == "asyncio"}

@@ -60,7 +60,7 @@ async def test_a_unary_call_is_a_coroutine_and_a_stream_is_a_stream(client):
 
 
 # Not in the loop's debug mode, which would take most of the time.
-@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": fast}) for fast in (False, True)], ids=str)
+@pytest.mark.parametrize("anyio_backend", ["quick", "uvloop"], indirect=True)
 async def test_a_stream_of_ten_thousand_items_arrives_whole_and_in_order(client):
     assert [number async for number in client.many(10_000)] == list(range(10_000))
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict
 
+from ephaptic_grpc.limits import JSON_DEPTH, JSON_DIGITS
 from ephaptic_grpc.values import Value
 
 
@@ -144,6 +145,15 @@ def test_what_is_no_json_is_not_read(json):
         Value(Any).load(json)
 
 
-def test_depth_is_bounded():
-    with pytest.raises(ValidationError, match="recursion limit"):
-        Value(Any).load(b"[" * 100_000)
+@pytest.mark.parametrize(
+    ("fits", "one_past", "says"),
+    [
+        (b"[" * JSON_DEPTH + b"]" * JSON_DEPTH, b"[" * (JSON_DEPTH + 1), "recursion limit"),
+        (b"9" * JSON_DIGITS, b"9" * (JSON_DIGITS + 1), "number out of range"),
+    ],
+)
+def test_depth_and_digits_are_bounded(fits, one_past, says):
+    Value(Any).load(fits)
+    for json in (one_past, one_past * 1000):
+        with pytest.raises(ValidationError, match=says):
+            Value(Any).load(json)

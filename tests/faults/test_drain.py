@@ -19,6 +19,10 @@ pytestmark = pytest.mark.anyio
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+EITHER_SIGNAL = pytest.mark.parametrize(
+    ("anyio_backend", "number"), [("asyncio", SIGTERM), ("uvloop", SIGINT)], indirect=["anyio_backend"]
+)
+
 
 async def first(stream):
     """The stream, with its first item taken: the function is running for sure."""
@@ -81,7 +85,7 @@ async def narrow_road(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
         await asyncio.gather(*carriers)
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+@EITHER_SIGNAL
 async def test_calls_in_flight_finish_within_the_grace(start_server, number):
     server = start_server(10)
     async with connect(server.address, slow) as client:
@@ -130,7 +134,7 @@ async def told_of_the_drain(call) -> None:
     assert [detail.reason for detail in caught.value.details] == ["DRAINING"]
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+@EITHER_SIGNAL
 async def test_what_takes_longer_than_the_grace_is_cancelled(start_server, number):
     server = start_server(0.3)
     async with connect(server.address, slow) as client:

@@ -16,8 +16,8 @@ EXPERIMENTS = "-event_engine_listener,-event_engine_client"
     ("file", "chosen"),
     [
         ("tests/test_server.py", "credentials or strangers"),
-        ("tests/faults/test_cancellation.py", "uvloop and (goes_away or deadline or killed)"),
-        ("tests/faults/test_drain.py", "uvloop"),
+        ("tests/faults/test_cancellation.py", "uvloop and (goes_away or killed) and parked"),
+        ("tests/faults/test_drain.py", "uvloop and (is_cancelled or left_behind or sleeps_on)"),
         ("tests/wire/test_batches.py", "uvloop"),
     ],
 )

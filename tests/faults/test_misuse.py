@@ -90,10 +90,10 @@ async def test_a_client_that_is_closed_during_calls_ends_them(address):
 
 async def test_a_blocking_client_that_is_closed_by_another_thread_ends_its_calls(address):
     with connect_sync(address, service) as client:
-        stream = client.waits()
-        next(stream)
-        calls = [asyncio.to_thread(client.rest, 60), asyncio.to_thread(list, stream)]
-        waiting = asyncio.gather(*calls, return_exceptions=True)
+        streams = [client.waits(), client.waits()]
+        for stream in streams:
+            next(stream)
+        waiting = asyncio.gather(*(asyncio.to_thread(list, stream) for stream in streams), return_exceptions=True)
         await asyncio.to_thread(client.echo, "they are on their way")
         client.close()
         ends = await asyncio.wait_for(waiting, 20)

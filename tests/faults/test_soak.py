@@ -21,7 +21,7 @@ def test_a_short_soak_misses_no_goal(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr[-5000:]
     found = json.loads((tmp_path / "figures.json").read_text())
-    assert [*found] == ["kills", "vanish", "deadlines", "streams", "burst", "mixed", "slow-reader"]
+    assert [*found] == ["kills", "vanish", "deadlines", "streams", "burst", "bounds", "mixed", "slow-reader"]
 
 
 def test_a_missed_goal_is_seen():

@@ -35,7 +35,7 @@ def answer(folder: Path, headers: Mapping[str, str] = MappingProxyType({})) -> b
 
 def test_it_lives(monkeypatch, tmp_path):
     monkeypatch.setattr("ephaptic_grpc.codegen.envoy.PING_SECONDS", PINGS)
-    monkeypatch.setattr("ephaptic_grpc.server.PING_SECONDS", PINGS)
+    monkeypatch.setattr("ephaptic_grpc.limits.PING_SECONDS", PINGS)
     received = answer(tmp_path)
     assert b'"first"' in received
     assert b'"last"' in received
@@ -45,7 +45,7 @@ def test_it_lives(monkeypatch, tmp_path):
 def test_it_would_not_where_the_server_allows_fewer_pings(monkeypatch, tmp_path):
     """gRPC's default is one in five minutes: the test above can tell."""
     monkeypatch.setattr("ephaptic_grpc.codegen.envoy.PING_SECONDS", PINGS)
-    monkeypatch.setattr("ephaptic_grpc.server.PING_SECONDS", 900)
+    monkeypatch.setattr("ephaptic_grpc.server.server_options", list)
     assert b'"last"' not in answer(tmp_path)
 
 

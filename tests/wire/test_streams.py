@@ -240,19 +240,6 @@ async def test_many_streams_at_once(service, served):
     assert results == [list(range(i, i + 20)) for i in range(150)]
 
 
-# Not in the loop's debug mode, which would take most of the time.
-@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": fast}) for fast in (False, True)], ids=str)
-async def test_of_five_thousand_streams_that_are_opened_at_once_none_is_lost(service):
-    @service.expose
-    async def watch() -> AsyncIterator[int]:
-        yield 1
-        await asyncio.Event().wait()
-
-    async with Server(service, port=0, grace=0) as server, connect(server.address, service) as client:
-        streams = [client.watch() for _ in range(5000)]
-        assert await asyncio.gather(*map(anext, streams)) == [1] * 5000
-
-
 async def test_more_synchronous_streams_than_threads_take_turns(service):
     from ephaptic_grpc import Limits
 
