@@ -3,8 +3,8 @@
     uvicorn examples.fastapi_app:app --timeout-graceful-shutdown 7
 
 HTTP is on uvicorn's port, gRPC on 50051 or that of GRPC_PORT; the functions are in /docs, too. All stop together: from
-the signal on, calls have GRACE seconds, whichever way they came. uvicorn's own time has to be longer: what is left then,
-it cancels without telling the callers why.
+the signal on, calls have GRACE seconds, whichever way they came. uvicorn's own time has to be longer: what is left by
+then, it cancels without telling the callers why.
 """
 
 import asyncio
