@@ -60,7 +60,6 @@ _ROLES: Final = {
 }
 """The servers and the clients of variants that are not in a module of their own."""
 
-
 _CLIENTS: Final = {
     "httpx": "bench.http_clients:with_httpx",
     "sockets": "bench.http_clients:with_sockets",

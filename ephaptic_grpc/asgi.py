@@ -15,9 +15,9 @@ import grpc
 
 from ephaptic_grpc.codegen.openapi import with_services
 from ephaptic_grpc.contract import Contract
-from ephaptic_grpc.edge import DRAINING, Calls, served
+from ephaptic_grpc.edge import DRAINING, Calls, procedures_of, served
 from ephaptic_grpc.errors import Status
-from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send
+from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send, send_answer
 from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
 from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.names import rpc_path
@@ -108,8 +108,7 @@ class WebApp:
         self._stopping = False
         self._endpoints: Final = {
             procedure.path: Endpoint(procedure, self._threads, self._calls, limits)
-            for service in services
-            for procedure in service.procedures.values()
+            for procedure in procedures_of(services)
         }
         self._router: Final = Router()  # of what is no request of HTTP
         self._for_pages: Final = CORSMiddleware(
@@ -136,12 +135,10 @@ class WebApp:
         clean-up. A program that has its own ASGI server calls it before that server stops, which waits for streams.
         """
         self._stopping = True
-        if self._calls.paths() and grace:
-            calls = len(self._calls.paths())
-            logger.info("stopping: calls over HTTP in flight (%d) have %g seconds to finish", calls, grace)
+        if self._calls.count and grace:
+            logger.info("stopping: calls over HTTP in flight (%d) have %g seconds to finish", self._calls.count, grace)
         await self._calls.drain(grace, self._limits.cleanup)
-        for path in self._calls.paths():
-            logger.error("%s ignored its cancellation and was left behind", path)
+        self._calls.log_left_behind()
         self._threads.close()
 
     async def _call_from_page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,16 +150,16 @@ class WebApp:
             known = own.decode("latin-1")
             text = f"pages of this origin may not call: the app's own is {known}, others need origins= or --origin"
             refused = (_face(headers) or JSON).failed(Status(grpc.StatusCode.PERMISSION_DENIED, text, ()))
-            await _answer(refused._replace(status=403), send)
+            await send_answer(refused._replace(status=403), send)
 
     async def _call(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         endpoint = self._endpoints.get(path)
         face = _face(headers)
         if endpoint is None or face is None or scope["method"] != "POST" or _is_spelt_otherwise(scope, path):
-            await _answer(self._refusal(scope["method"], path, face), send)
+            await send_answer(self._refusal(scope["method"], path, face), send)
         elif self._stopping:
-            await _answer(face.failed(DRAINING), send)
+            await send_answer(face.failed(DRAINING), send)
         else:
             await Exchange(endpoint, face, scope, receive, send).run(headers.get(b"grpc-timeout"))
 
@@ -223,8 +220,3 @@ def _face(headers: dict[bytes, bytes]) -> Face | None:
 
 def _own_origin(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
     return b"%b://%b" % (scope.get("scheme", "http").encode(), headers.get(b"host", b""))
-
-
-async def _answer(answer: Answer, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})

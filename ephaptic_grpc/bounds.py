@@ -21,10 +21,9 @@ def bounds(side: Side, sent: Schema, taken: Schema) -> list[Difference]:
         old, new = (_shown(schema, keywords) for schema in side.in_time(sent, taken))
         found.append(rule.found(side, old=old, new=new))
 
-    if not _reaches(_upper(sent), _upper(taken)):
-        differs(BOUND, "maximum", "exclusiveMaximum")
-    if not _reaches(_mirrored(_lower(sent)), _mirrored(_lower(taken))):
-        differs(BOUND, "minimum", "exclusiveMinimum")
+    for sign, *keywords in ((1, "maximum", "exclusiveMaximum"), (-1, "minimum", "exclusiveMinimum")):
+        if not _reaches(_limit(sent, sign, *keywords), _limit(taken, sign, *keywords)):
+            differs(BOUND, *keywords)
     for keyword in COUNTS:
         ours, theirs = sent.get(keyword), taken.get(keyword)
         if keyword.startswith("min"):
@@ -49,32 +48,14 @@ def _reaches(ours: _Limit | None, theirs: _Limit | None) -> bool:
     return ours is not None and (ours[0] < theirs[0] or (ours[0] == theirs[0] and (ours[1] or not theirs[1])))
 
 
-def _upper(schema: Schema) -> _Limit | None:
-    limits: list[_Limit] = []
-    if "maximum" in schema:
-        limits.append((schema["maximum"], False))
-    if "exclusiveMaximum" in schema:
-        limits.append((schema["exclusiveMaximum"], True))
+def _limit(schema: Schema, sign: int, inclusive: str, exclusive: str) -> _Limit | None:
+    """The upper limit that two keywords are; with the sign -1 the lower one, mirrored."""
+    limits = [(sign * schema[key], key == exclusive) for key in (inclusive, exclusive) if key in schema]
     limit = min(limits, key=lambda limit: (limit[0], not limit[1]), default=None)
     if limit is None or schema.get("type") != "integer":
         return limit
-    return (ceil(limit[0]) - 1 if limit[1] else floor(limit[0])), False
-
-
-def _lower(schema: Schema) -> _Limit | None:
-    limits: list[_Limit] = []
-    if "minimum" in schema:
-        limits.append((schema["minimum"], False))
-    if "exclusiveMinimum" in schema:
-        limits.append((schema["exclusiveMinimum"], True))
-    limit = max(limits, default=None)
-    if limit is None or schema.get("type") != "integer":
-        return limit
-    return (floor(limit[0]) + 1 if limit[1] else ceil(limit[0])), False
-
-
-def _mirrored(limit: _Limit | None) -> _Limit | None:
-    return None if limit is None else (-limit[0], limit[1])
+    number, beyond = limit
+    return (ceil(number) - 1 if beyond else floor(number)), False
 
 
 def _shown(schema: Schema, keywords: tuple[str, ...]) -> str:

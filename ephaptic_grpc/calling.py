@@ -74,7 +74,7 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes, opti
         CallError: the call failed.
         MalformedPayloadError: what came back is not of ephaptic_grpc.
     """
-    async with security.aio_channel(client_options(())) as channel:
+    async with security.aio_channel(client_options()) as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request, timeout=options.timeout, metadata=options.metadata):

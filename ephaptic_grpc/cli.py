@@ -12,6 +12,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from ephaptic_grpc.addresses import is_loopback
 from ephaptic_grpc.calling import arguments_of, metadata_of, print_items, told
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.envoy_tls import SYSTEM_ROOTS, UpstreamTLS
@@ -37,7 +38,6 @@ from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.records import RecordFormatter
-from ephaptic_grpc.server import is_loopback
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
 from ephaptic_grpc.sources import SourceError, services_of
 from ephaptic_grpc.targets import check_target
@@ -221,21 +221,17 @@ def envoy(
     \b
     ephaptic-grpc envoy chat --origin https://app.example.com --tls cert.pem key.pem --listen 0.0.0.0:443 -o envoy.yaml
     """
+    if client_ca and not tls:
+        fail("--client-ca goes with --tls", MISUSED)
+    servers = UpstreamTLS(ca=upstream_ca or SYSTEM_ROOTS, identity=upstream_cert, name=upstream_name)
     try:
         gateway = Gateway(
             upstreams=tuple(upstream or ["127.0.0.1:50051"]),
             listen=listen,
             origins=tuple(origin or ()),
             headers=tuple(header or ()),
-            tls=None if tls is None else (str(tls[0]), str(tls[1])),
-            client_ca=None if client_ca is None else str(client_ca),
-            upstream_tls=None
-            if not (upstream_tls or upstream_ca or upstream_cert or upstream_name)
-            else UpstreamTLS(
-                ca=str(upstream_ca or SYSTEM_ROOTS),
-                identity=None if upstream_cert is None else (str(upstream_cert[0]), str(upstream_cert[1])),
-                name=upstream_name,
-            ),
+            tls=None if tls is None else TLS(*tls, client_ca),
+            upstream_tls=servers if upstream_tls or upstream_ca or upstream_cert or upstream_name else None,
         )
     except ValueError as error:
         fail(str(error), MISUSED)
@@ -303,8 +299,10 @@ def call(
         fail(str(error), MISUSED)
     try:
         security = ChannelSecurity(target, client_tls(tls, cacert, cert, key) or False, None)
-    except (OSError, ValueError) as error:
-        fail((isinstance(error, OSError) and error.strerror) or str(error))
+    except OSError as error:
+        fail(error.strerror or str(error))
+    except ValueError as error:
+        fail(str(error))
     try:
         asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request, options))
     except CallError as error:

@@ -1,4 +1,4 @@
-"""What gRPC is told of connections: when a silent peer is given up, and which calls are made again."""
+"""What gRPC is told of connections: when a silent peer is given up, what is called again. And what a fork may do."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from ephaptic_grpc import limits
 
 ChannelOptions = list[tuple[str, Any]]
 """What grpc takes as ``options``, of a server and of a channel."""
-
 
 _used_by: int | None = None
 """The process that uses gRPC's asyncio side, which has threads and sockets of its own, once for a whole process."""
@@ -48,7 +47,7 @@ def server_options() -> ChannelOptions:
     ]
 
 
-def client_options(idempotent: Iterable[str]) -> ChannelOptions:
+def client_options(idempotent: Iterable[str] = ()) -> ChannelOptions:
     """How a client keeps its connection.
 
     Args:

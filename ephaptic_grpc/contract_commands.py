@@ -59,7 +59,6 @@ ServiceName = Annotated[
     str | None, typer.Option("--service", metavar="NAME", help="Which service, where SOURCE has several.")
 ]
 
-
 Tls = Annotated[bool, typer.Option("--tls", help="Connect by TLS; the options below mean it, too.")]
 CaCert = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""The functions that a generated client declares: a signature, a docstring and a hash, and no more."""
+"""The functions that a generated client declares: a signature, a docstring, and what ``declared`` says of them."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -73,15 +73,16 @@ class _Declarations:
     declarations: Mapping[str, Declaration]
     reply_bytes: int = JSON_BYTES
 
+    @property
+    def idempotent_paths(self) -> list[str]:
+        service, declarations = self.owner._service, self.declarations
+        return [rpc_path(service, name) for name, declaration in declarations.items() if declaration.idempotent]
+
     def method(self, name: str) -> Method:
         declaration = self.declarations.get(name)
         if declaration is None:
             raise unknown(self.owner._service, name, self.declarations)
         return declaration.method(self.owner)
-
-    def idempotent(self) -> list[str]:
-        service, declarations = self.owner._service, self.declarations
-        return [rpc_path(service, name) for name, declaration in declarations.items() if declaration.idempotent]
 
 
 def declarations_of(client: type[BaseClient]) -> Functions:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ephaptic_grpc.codegen.annotations import Annotations
-from ephaptic_grpc.schemas import Schema, malformed, rebuilt, reference
-from ephaptic_grpc.vocabulary import COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS
+from ephaptic_grpc.schemas import Schema, malformed, reference, undescribed
+from ephaptic_grpc.vocabulary import COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS, UNIONS
 
 _SILENT: Final = {*DOCS, "default", "readOnly", "writeOnly"} - {ENUM_NAMES}
 """Keywords that ask nothing of a value where they stand."""
@@ -25,8 +25,8 @@ class Definitions:
     def __init__(self, old: Mapping[str, Schema], new: Mapping[str, Schema]) -> None:
         self.old = {name: schema for name, schema in old.items() if is_well_formed(schema)}
         self.new = {name: schema for name, schema in new.items() if is_well_formed(schema)}
-        texts = {name: text(rebuilt(schema, _undescribed)) for name, schema in self.new.items()}
-        same = {name for name, schema in self.old.items() if texts.get(name) == text(rebuilt(schema, _undescribed))}
+        texts = {name: text(undescribed(schema)) for name, schema in self.new.items()}
+        same = {name for name, schema in self.old.items() if texts.get(name) == text(undescribed(schema))}
         users: dict[str, set[str]] = {}
         for name in same:
             for other in _references(old[name]):
@@ -83,12 +83,12 @@ def resolved(schema: Any, names: Mapping[str, Schema]) -> Schema | None:
 
 def is_union(schema: Schema) -> bool:
     """Whether a schema is a union of others."""
-    return "anyOf" in schema or "oneOf" in schema
+    return any(key in schema for key in UNIONS)
 
 
 def members(schema: Schema) -> list[Any] | None:
     """What a union is of, an enum being one of its values; None where a schema is no union."""
-    for key in ("anyOf", "oneOf"):
+    for key in UNIONS:
         if key in schema:
             found: list[Any] = schema[key]
             return found
@@ -112,10 +112,7 @@ def tags(schema: Schema) -> tuple[str, dict[str, str]] | None:
     members are told otherwise.
     """
     told = schema.get("discriminator", {})
-    name, mapping = told.get("propertyName"), told.get("mapping")
-    if not isinstance(name, str) or not isinstance(mapping, dict):
-        return None
-    return (name, dict(mapping)) if all(isinstance(target, str) for target in mapping.values()) else None
+    return (told["propertyName"], told["mapping"]) if told.keys() >= {"propertyName", "mapping"} else None
 
 
 def label(member: Any) -> str:
@@ -143,10 +140,6 @@ def json_type(value: object) -> str:
         return "boolean"
     names = {int: "integer", float: "number", str: "string", list: "array", dict: "object", type(None): "null"}
     return names[type(value)]
-
-
-def _undescribed(schema: Schema) -> Schema:
-    return {key: value for key, value in schema.items() if key not in DOCS}
 
 
 def _references(value: Any) -> Iterator[str]:

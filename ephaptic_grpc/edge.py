@@ -1,7 +1,7 @@
 """What the edges share: what they serve, the calls in flight, and what a failure tells its caller."""
 
 import asyncio
-from collections.abc import Iterator
+import logging
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
@@ -9,16 +9,18 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from ephaptic_grpc.call import Call
 from ephaptic_grpc.contract import fingerprint
-from ephaptic_grpc.errors import BadArgumentsError, ServiceError, Status, log_error, status_of
+from ephaptic_grpc.errors import DOMAIN, BadArgumentsError, ServiceError, Status, log_error, status_of
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service, default_service
+
+logger = logging.getLogger("ephaptic_grpc")
 
 DRAINING: Final = status_of(
     ServiceError(
         grpc.StatusCode.UNAVAILABLE,
         "the server is draining: it is about to end",
-        ErrorInfo(reason="DRAINING", domain="ephaptic_grpc"),
+        ErrorInfo(reason="DRAINING", domain=DOMAIN),
     ),
     "",
 )
@@ -67,15 +69,16 @@ class Calls(Generic[T]):
             raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._calls.add(call)
 
-    def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self._calls))
+    @property
+    def count(self) -> int:
+        return len(self._calls)
 
     def discard(self, call: T) -> None:
         self._calls.discard(call)
         if not self._calls:
             self._idle.set()
 
-    async def idle(self) -> None:
+    async def _until_idle(self) -> None:
         while self._calls:
             self._idle.clear()
             await self._idle.wait()
@@ -86,9 +89,9 @@ class Calls(Generic[T]):
 
         Called again while it runs, it shortens the grace.
         """
-        idle, interrupted = asyncio.ensure_future(self.idle()), asyncio.ensure_future(self._interrupted.wait())
+        idle, interrupted = asyncio.ensure_future(self._until_idle()), asyncio.ensure_future(self._interrupted.wait())
         await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        telling = [task for call in self if (task := call.interrupt(DRAINING)) is not None]
+        telling = [task for call in tuple(self._calls) if (task := call.interrupt(DRAINING)) is not None]
         self._interrupted.set()
 
         def left() -> int:
@@ -103,8 +106,10 @@ class Calls(Generic[T]):
         idle.cancel()
         interrupted.cancel()
 
-    def paths(self) -> list[str]:
-        return sorted(call.procedure.path for call in self._calls)
+    def log_left_behind(self) -> None:
+        """Log what has still not ended when an edge goes."""
+        for path in sorted(call.procedure.path for call in self._calls):
+            logger.error("%s ignored its cancellation and was left behind", path)
 
 
 def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
@@ -121,6 +126,15 @@ def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"a server has one service of a name: {', '.join(names)}")
     return services
+
+
+def procedures_of(services: tuple[Service, ...]) -> list[Procedure]:
+    """What an edge can be called for.
+
+    Raises:
+        ExposeError: an annotation of an exposed function names something that is not defined.
+    """
+    return [procedure for service in services for procedure in service.procedures.values()]
 
 
 def failure(error: BaseException, call: Call) -> Status:

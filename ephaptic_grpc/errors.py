@@ -29,10 +29,13 @@ from ephaptic_grpc.v1.payload_pb2 import Payload
 
 logger = logging.getLogger("ephaptic_grpc")
 
+DOMAIN = "ephaptic_grpc"
+"""That of the reasons in our own ``google.rpc.ErrorInfo``."""
+
 _DETAILS_KEY = "grpc-status-details-bin"
 _TYPE_URL = "type.googleapis.com/"
 _CONTRACT_CHANGED = "CONTRACT_CHANGED"
-_DOMAIN = "ephaptic_grpc"
+
 _NO_METHOD = ("Method not found!", "Method not found")
 """What servers of gRPC's own say of a path that they don't know. A function chooses its words."""
 
@@ -99,7 +102,7 @@ class BadArgumentsError(ServiceError):
         if theirs == ours:
             return self
         hashes = {"client": theirs[: len(ours)], "server": ours}
-        changed = error_details_pb2.ErrorInfo(reason=_CONTRACT_CHANGED, domain=_DOMAIN, metadata=hashes)
+        changed = error_details_pb2.ErrorInfo(reason=_CONTRACT_CHANGED, domain=DOMAIN, metadata=hashes)
         return BadArgumentsError(self.message, [*self.details, changed])
 
 

@@ -14,7 +14,7 @@ import grpc
 from ephaptic_grpc import invoke
 from ephaptic_grpc.call import Call, enter_call, leave_call
 from ephaptic_grpc.edge import LATE, Calls, failure
-from ephaptic_grpc.errors import ServiceError, Status
+from ephaptic_grpc.errors import Status
 from ephaptic_grpc.faces import Answer, Face
 from ephaptic_grpc.grpc_web import metadata, timeout_seconds
 from ephaptic_grpc.limits import Limits
@@ -172,10 +172,7 @@ class Exchange:
                 self._over = True
                 await self._answer(self._told(_CANCELLED))
                 raise error
-        try:
-            status = failure(error, call)  # which logs what nobody meant, also where nobody is left to be told
-        except ServiceError as refused:  # metadata that can't be read
-            status = failure(refused, call)
+        status = failure(error, call)  # which logs what nobody meant, also where nobody is left to be told
         return None if self._over else self._told(status)
 
     def _told(self, status: Status) -> Answer | bytes:
@@ -221,12 +218,16 @@ class Exchange:
         """Send a whole answer, or the end of one that has begun."""
         try:
             if isinstance(answer, Answer):
-                start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
-                await self._send(start)
-                await self._send({"type": "http.response.body", "body": answer.body, "more_body": False})
-                return
-            if not self._began:
-                await self._begin()
-            await self._send({"type": "http.response.body", "body": answer, "more_body": False})
+                await send_answer(answer, self._send)
+            else:
+                if not self._began:
+                    await self._begin()
+                await self._send({"type": "http.response.body", "body": answer, "more_body": False})
         except OSError:
             return
+
+
+async def send_answer(answer: Answer, send: Send) -> None:
+    """Send a whole answer."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

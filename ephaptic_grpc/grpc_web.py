@@ -9,7 +9,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable
 from typing import Final, NamedTuple
-from urllib.parse import quote_from_bytes, unquote
+from urllib.parse import quote_from_bytes
 
 import grpc
 
@@ -143,18 +143,6 @@ def status_headers(status: Status | None) -> list[tuple[bytes, bytes]]:
     for key, value in status.trailing_metadata:
         headers.append((key.encode(), b64encode(value).rstrip(b"=")))
     return headers
-
-
-def read_trailers(payload: bytes) -> dict[str, str]:
-    """What a trailers frame says, by its names in lower case."""
-    lines = payload.decode("utf-8", "replace").splitlines()
-    pairs = (line.partition(":") for line in lines if line)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-def read_message(value: str) -> str:
-    """A status message out of its percent encoding; what isn't encoded well stays as it is."""
-    return unquote(value, errors="replace")
 
 
 def timeout_seconds(value: str) -> float:

@@ -63,7 +63,7 @@ class Health:
         self._watchers.add(task)
         try:
             told = None
-            for changes in (self._drained, asyncio.Event()):
+            for changes in (self._drained, asyncio.Event()):  # once it drains, nothing changes any more
                 status = self._statuses.get(service, _SERVICE_UNKNOWN)
                 if status != told:
                     await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())

@@ -1,4 +1,7 @@
-"""Every figure that bounds something. What enforces a bound imports it from here."""
+"""Every figure that bounds what others do. What enforces a bound imports it from here.
+
+How long a module waits for what it has begun itself is its own business, and stands there.
+"""
 
 from dataclasses import dataclass, fields, replace
 from typing import Final, Self
@@ -117,15 +120,11 @@ RETRY_SECONDS: Final = (0.25, 2.0)
 varies it by a fifth. The five attempts last 3.75 s: a server that was killed is back by then.
 """
 
-
 RECORD_CHARS: Final = 32 * 1024
 """Characters of one record in the log of ``serve``, and of its traceback; of longer ones the middle is left out.
 
 An error's text can be all that its caller sent.
 """
-
-LISTENING_AGAIN_SECONDS: Final = 5.0
-"""How long a server that a caller has broken tries to get its port back. gRPC lets go of it within milliseconds."""
 
 JSON_BYTES: Final = 4 * 1024 * 1024
 """The JSON of a request, a value or an item, at most, unless a server, a function or a client says otherwise.
@@ -158,8 +157,10 @@ class FunctionLimits:
     idle_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        _check_whole(self, "request_bytes", "reply_bytes")
-        _check_seconds(self, "first_item_timeout", "idle_timeout")
+        for name in ("request_bytes", "reply_bytes"):
+            check_whole(name, getattr(self, name))
+        for name in ("first_item_timeout", "idle_timeout"):
+            _check_seconds(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +180,9 @@ class Limits:
         max_timeout: seconds that a call has at most, whatever its caller wants.
         first_item_timeout: seconds from the start of a stream to its first item; then it is DEADLINE_EXCEEDED.
         idle_timeout: seconds that a generator takes for one more item, or to end. A slow reader uses none of them.
-        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish. With the default, a
-            server that is told to stop has ended within the grace and a second.
+        cleanup: seconds that the server waits, after the grace, for cancelled functions to finish and their callers to
+            be told; anew whenever one of them has. With the default, a server that is told to stop has ended within the
+            grace and a second, unless thousands of calls are to be told.
     """
 
     request_bytes: int = JSON_BYTES
@@ -194,8 +196,10 @@ class Limits:
     cleanup: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_whole(self, "request_bytes", "reply_bytes", "calls", "threads")
-        _check_seconds(self, "default_timeout", "max_timeout", "first_item_timeout", "idle_timeout")
+        for name in ("request_bytes", "reply_bytes", "calls", "threads"):
+            check_whole(name, getattr(self, name))
+        for name in ("default_timeout", "max_timeout", "first_item_timeout", "idle_timeout"):
+            _check_seconds(name, getattr(self, name))
         if self.cleanup < 0:
             raise ValueError(f"Limits.cleanup must not be negative, not {self.cleanup}")
 
@@ -217,15 +221,12 @@ class Limits:
         return min(given, default=None)
 
 
-def _check_whole(limits: FunctionLimits | Limits, *names: str) -> None:
-    for name in names:
-        value = getattr(limits, name)
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
+def check_whole(name: str, value: object) -> None:
+    """Raise ValueError where something that is given is no whole number, at least 1."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"{name} must be a whole number, at least 1, not {value!r}")
 
 
-def _check_seconds(limits: FunctionLimits | Limits, *names: str) -> None:
-    for name in names:
-        value = getattr(limits, name)
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")
+def _check_seconds(name: str, value: object) -> None:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
+        raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")

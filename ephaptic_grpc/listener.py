@@ -12,9 +12,10 @@ from typing import Final
 
 import grpc
 
-from ephaptic_grpc.limits import LISTENING_AGAIN_SECONDS
-
 logger = logging.getLogger("ephaptic_grpc")
+
+_TRYING_SECONDS: Final = 5.0
+"""How long a server that a caller has broken tries to get its port back. gRPC lets go of it within milliseconds."""
 
 _POLLING_SECONDS: Final = 0.005
 _UNTIL_IT_ENDS: Final = 1e9
@@ -49,7 +50,7 @@ class Listener:
         await server.start()
         self._servers.add(server)
         for task in asyncio.all_tasks() - before:
-            if task.get_coro().__qualname__.endswith("_server_main_loop"):  # type: ignore[union-attr]
+            if getattr(task.get_coro(), "__qualname__", "").endswith("_server_main_loop"):
                 task.add_done_callback(lambda accepting: self._accepted_its_last(accepting, server))
 
     async def stop(self, grace: float) -> None:
@@ -81,7 +82,7 @@ class Listener:
 
     async def _start_again(self) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + LISTENING_AGAIN_SECONDS
+        deadline = loop.time() + _TRYING_SECONDS
         while True:
             try:
                 return await self.start()

@@ -6,7 +6,7 @@ characters that move the cursor or break a line in some reader are escaped.
 
 import logging
 import re
-from typing import Final
+from typing import Any, Final
 
 from ephaptic_grpc.limits import RECORD_CHARS
 
@@ -27,14 +27,14 @@ class RecordFormatter(logging.Formatter):
         record.asctime = self.formatTime(record)
         below = [record.stack_info] if record.stack_info else []
         if record.exc_info:
-            below.insert(0, self._traceback(record.exc_info))
+            below.insert(0, self.formatException(record.exc_info))
         first = _bounded(self.formatMessage(record)).replace("\n", "\\n")
         lines = [line for text in below for line in _bounded(text).split("\n")]
         return "".join([first, *(f"\n{_BAR}{line}" for line in lines)])
 
-    def _traceback(self, error: object) -> str:
+    def formatException(self, ei: Any) -> str:  # noqa: N802  as logging calls it
         try:
-            return self.formatException(error)  # type: ignore[arg-type]
+            return super().formatException(ei)
         except BaseException:  # whatever the error's own code raises
             return "the error can't be shown"
 

@@ -1,7 +1,7 @@
 """A service as its callers know it: what the asynchronous and the blocking client have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, Self
@@ -12,16 +12,10 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ephaptic_grpc.connections import ChannelOptions, client_options
 from ephaptic_grpc.errors import CallError
-from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES
+from ephaptic_grpc.limits import ENVELOPE_BYTES, JSON_BYTES, check_whole
 from ephaptic_grpc.names import check_function_name, check_service_name, rpc_path, suggestion
 from ephaptic_grpc.options import KEEP, Keep, Metadata, Options, Pairs
-from ephaptic_grpc.payload import (
-    CONTRACT_KEY,
-    MalformedPayloadError,
-    pack,
-    unpack,
-    unpack_items,
-)
+from ephaptic_grpc.payload import CONTRACT_KEY, MalformedPayloadError, pack, unpack, unpack_items
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.service import Service
 
@@ -121,16 +115,17 @@ class Functions(Protocol):
         """Bytes of JSON of their largest reply, as far as that is known."""
         ...
 
+    @property
+    def idempotent_paths(self) -> Sequence[str]:
+        """The paths of those that may run twice, as far as that is known."""
+        ...
+
     def method(self, name: str) -> Method:
         """The function of this name.
 
         Raises:
             AttributeError: there is none.
         """
-        ...
-
-    def idempotent(self) -> list[str]:
-        """The paths of those that may run twice."""
         ...
 
 
@@ -198,6 +193,10 @@ class _Declared:
     def reply_bytes(self) -> int:
         return self.service.reply_bytes
 
+    @property
+    def idempotent_paths(self) -> Sequence[str]:
+        return self.service.idempotent_paths
+
     def names(self) -> list[str]:
         return list(self.service.procedures)
 
@@ -207,9 +206,6 @@ class _Declared:
             raise unknown(self.service.name, name, procedures)
         return _typed(procedures[name])
 
-    def idempotent(self) -> list[str]:
-        return self.service.idempotent
-
     def method_of(self, function: Callable[..., Any], /) -> Method:
         return _typed(self.service.procedure_of(function))
 
@@ -218,6 +214,7 @@ class _Declared:
 class _Named:
     service: str
     reply_bytes: int = JSON_BYTES
+    idempotent_paths: Sequence[str] = ()
 
     def names(self) -> list[str]:
         return []
@@ -229,27 +226,23 @@ class _Named:
             raise AttributeError(f"{name!r} can't be a function: {error}") from None
         return Method(name, rpc_path(self.service, name), None, _dump_untyped, from_json, from_json)
 
-    def idempotent(self) -> list[str]:
-        return []
-
     def method_of(self, function: Callable[..., Any], /) -> Method:  # noqa: ARG002
         raise TypeError("bind needs to know the types: connect with the Service instead of its name")
 
 
-def channel_options(remote: Functions, reply_bytes: int | None) -> ChannelOptions:
+def channel_options(functions: Functions, reply_bytes: int | None) -> ChannelOptions:
     """The options of a client's channel.
 
     Args:
-        remote: what is called.
+        functions: what is called.
         reply_bytes: as of ``connect``.
 
     Raises:
         ValueError: ``reply_bytes`` is no number of bytes.
     """
-    if reply_bytes is not None and (type(reply_bytes) is not int or reply_bytes < 1):
-        raise ValueError(f"reply_bytes must be a whole number, at least 1, not {reply_bytes!r}")
-    largest = (reply_bytes or remote.reply_bytes) + ENVELOPE_BYTES
-    return [("grpc.max_receive_message_length", largest), *client_options(remote.idempotent())]
+    check_whole("reply_bytes", reply_bytes)
+    largest = (reply_bytes or functions.reply_bytes) + ENVELOPE_BYTES
+    return [("grpc.max_receive_message_length", largest), *client_options(functions.idempotent_paths)]
 
 
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:

@@ -179,10 +179,14 @@ def renamed(schema: Any, names: Mapping[str, str], place: str = DEFINITIONS) -> 
     return _redirected(schema, lambda name: names.get(name, name), place)
 
 
+def undescribed(schema: Any) -> Any:
+    """A schema without its docs."""
+    return rebuilt(schema, lambda part: {key: value for key, value in part.items() if key not in DOCS})
+
+
 def canonical(schema: Any, names: dict[str, str]) -> Any:
     """A schema without its docs, whose references are numbered as they are met; ``names`` collects them."""
-    bare = rebuilt(schema, lambda part: {key: value for key, value in part.items() if key not in DOCS})
-    return _redirected(bare, lambda name: names.setdefault(name, str(len(names))))
+    return _redirected(undescribed(schema), lambda name: names.setdefault(name, str(len(names))))
 
 
 def _redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITIONS) -> Any:

@@ -3,12 +3,8 @@
 from __future__ import annotations  # grpc's classes are generic for type checkers only
 
 import asyncio
-import errno
-import ipaddress
 import logging
-import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +13,9 @@ from typing import Final, Self
 
 import grpc
 
+from ephaptic_grpc.addresses import check_address, host_port, is_loopback
 from ephaptic_grpc.connections import server_options, use_asyncio
-from ephaptic_grpc.edge import Calls, served
+from ephaptic_grpc.edge import Calls, procedures_of, served
 from ephaptic_grpc.handlers import IdentifiedRpc, Paths, Rpc, method_handler
 from ephaptic_grpc.health import Health
 from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, STREAMS_PER_CONNECTION, Limits
@@ -30,11 +27,10 @@ from ephaptic_grpc.tls import TLS, server_credentials
 
 logger = logging.getLogger("ephaptic_grpc")
 
-_OPEN: Final = "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)"
-_TELLING_SECONDS: Final = 0.25
+_READING_SECONDS: Final = 0.25
 """How long callers have to read the end of their calls, at least."""
 
-_LATEST_SECONDS: Final = 5.0
+_SPARE_SECONDS: Final = 5.0
 """By how much gRPC's own drain outlasts ours, which is to end it."""
 
 
@@ -83,21 +79,15 @@ class Server:
         self._threads = Threads(limits.threads)
         self._calls: Calls[Rpc] = Calls(limits.calls)
         rpc = IdentifiedRpc if credentials or (tls and tls.client_ca) else Rpc
+        procedures = procedures_of(self.services)
         self._paths = {
             procedure.path: method_handler(procedure, self._threads, self._calls, limits, rpc)
-            for service in self.services
-            for procedure in service.procedures.values()
+            for procedure in procedures
         }
         # gRPC has one bound for all; handlers have those of their functions.
-        self._request_bytes: Final = max(
-            (
-                limits.of(procedure.limits).request_bytes
-                for service in self.services
-                for procedure in service.procedures.values()
-            ),
-            default=limits.request_bytes,
-        )
-        self._server: Listener | None = None
+        sizes = (limits.of(procedure.limits).request_bytes for procedure in procedures)
+        self._request_bytes: Final = max(sizes, default=limits.request_bytes)
+        self._listener: Listener | None = None
         self._started = False
         self._health = Health()
         self._reflection = Reflection(self.services) if reflection else None
@@ -122,14 +112,16 @@ class Server:
         for service in self.services:
             self._health.serve(service.name)
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
-        listener = Listener(lambda: self._listening(credentials))
+        listener = Listener(lambda: self._made(credentials))
         await listener.start()
-        self._server = listener
+        self._listener = listener
         self._started = True
         if credentials is None and not is_loopback(self.host):
-            logger.warning(_OPEN, self.address)
+            logger.warning(
+                "%s is open to other machines, without TLS: give the server tls= (--tls-cert, --tls-key)", self.address
+            )
 
-    def _listening(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
+    def _made(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
         """What listens, once it is started; ``self.port`` is its port."""
         check_address(self.host, self.port)
         server = grpc.aio.server(
@@ -145,10 +137,10 @@ class Server:
         server.add_generic_rpc_handlers((Paths(self._paths), self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
-        self._listen(server, credentials)
+        self._bind(server, credentials)
         return server
 
-    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
+    def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
         if credentials is None:
             self.port = server.add_insecure_port(self.address)
         else:
@@ -160,23 +152,22 @@ class Server:
 
         Called again while it runs, it shortens the grace: ``stop(0)`` cancels what is in flight.
         """
-        if self._server is None:
+        if self._listener is None:
             return
-        server, grace = self._server, self._grace if grace is None else grace
-        if self._calls.paths() and grace:
-            logger.info("stopping: calls in flight (%d) have %g seconds to finish", len(self._calls.paths()), grace)
+        listener, grace = self._listener, self._grace if grace is None else grace
+        if self._calls.count and grace:
+            logger.info("stopping: calls in flight (%d) have %g seconds to finish", self._calls.count, grace)
         self._health.drain()
         loop, cleanup = asyncio.get_running_loop(), self._limits.cleanup
         until = loop.time() + grace + cleanup
-        stopping = asyncio.ensure_future(server.stop(grace + cleanup + _LATEST_SECONDS))
+        stopping = asyncio.ensure_future(listener.stop(grace + cleanup + _SPARE_SECONDS))
         await asyncio.gather(self._health.dismiss(stopping), self._calls.drain(grace, cleanup))
         # Of those that were told, some may still have to read all that was sent before.
-        await asyncio.gather(stopping, server.stop(max(until - loop.time(), _TELLING_SECONDS)))
-        if self._server is None:
+        await asyncio.gather(stopping, listener.stop(max(until - loop.time(), _READING_SECONDS)))
+        if self._listener is None:
             return  # another call of this was first
-        self._server = None
-        for path in self._calls.paths():
-            logger.error("%s ignored its cancellation and was left behind", path)
+        self._listener = None
+        self._calls.log_left_behind()
         self._threads.close()
 
     async def wait(self) -> None:
@@ -184,7 +175,7 @@ class Server:
 
         Outside of the main thread no signal is listened to.
         """
-        if self._server is None:
+        if self._listener is None:
             raise RuntimeError("the server has not been started: use 'async with' or 'await server.start()'")
         loop = asyncio.get_running_loop()
         signalled = asyncio.Event()
@@ -197,7 +188,7 @@ class Server:
         restore = _on_signals(loop, on_signal)
         try:
             # Shielded: cancelled in there, grpc.aio could never be stopped again.
-            await asyncio.shield(asyncio.ensure_future(self._server.wait_for_termination()))
+            await asyncio.shield(asyncio.ensure_future(self._listener.wait_for_termination()))
             if drains:
                 await asyncio.gather(*drains)
         finally:
@@ -211,32 +202,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_address(host: str, port: int) -> None:
-    """Raise OSError where an address can't be listened on: grpc itself doesn't say why, and logs more than it says."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            if os.name == "posix":  # as grpc does; elsewhere it means that a port can be taken twice
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-    except OSError as error:
-        reason = "another program uses this port" if error.errno == errno.EADDRINUSE else error.strerror
-        raise OSError(error.errno, f"can't listen on {host_port(host, port)}: {reason}") from None
 
 
 def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

@@ -140,7 +140,7 @@ class Service:
         return {name: self._resolve(name) for name in self._procedures}
 
     @property
-    def idempotent(self) -> list[str]:
+    def idempotent_paths(self) -> list[str]:
         """The paths of the functions that may run twice; their annotations need not be defined yet."""
         return [rpc_path(self.name, name) for name, exposed in self._procedures.items() if exposed.idempotent]
 

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from ephaptic_grpc.addresses import check_address, host_port, is_loopback
 from ephaptic_grpc.codegen.envoy import Gateway
-from ephaptic_grpc.server import Server, check_address, host_port, is_loopback
+from ephaptic_grpc.server import Server
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.tls import TLS
 from ephaptic_grpc.web import Envoy, NoEnvoyError, envoy_path, running_envoy, static_files
@@ -125,10 +126,9 @@ class _Server(Server):
         )
         self.socket: Path | None = None
         self._web = web
-        self._seconds = serving.grace
 
-    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
-        super()._listen(server, credentials)
+    def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
+        super()._bind(server, credentials)
         if self.socket is not None:
             server.add_insecure_port(f"unix:{self.socket}")
 
@@ -136,7 +136,7 @@ class _Server(Server):
         if self._web is None:
             await super().stop(grace)
         else:
-            drained = self._web.drain(self._seconds if grace is None else grace)
+            drained = self._web.drain(self._grace if grace is None else grace)
             await asyncio.gather(super().stop(grace), drained)
 
 
@@ -212,8 +212,7 @@ def _gateway(server: _Server, web: Web, tls: TLS | None) -> Gateway:
         origins=web.origins,
         hosts=_hosts(server.host, web.origins),
         headers=web.headers,
-        tls=None if tls is None else (os.fspath(tls.certificate), os.fspath(tls.key)),
-        client_ca=None if tls is None or tls.client_ca is None else os.fspath(tls.client_ca),
+        tls=tls,
         files={} if web.static is None else static_files(web.static),
     )
 

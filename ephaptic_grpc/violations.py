@@ -5,11 +5,12 @@ The values of the input are never repeated: not by Pydantic's words, nor by thos
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, get_args
 
 from google.rpc.error_details_pb2 import BadRequest
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 from pydantic_core.core_schema import ErrorType
 
 from ephaptic_grpc.errors import BadArgumentsError, cut
@@ -32,6 +33,8 @@ _CONTRACT_NOTE: Final = 200
 """Bytes that are kept free for what a stale client is told."""
 
 _SHORTEST_SECRET: Final = 4
+"""Characters of a value that is struck out; a shorter one is in too many words by chance."""
+
 _OWN_KINDS: Final = {*get_args(ErrorType)} - {"assertion_error", "union_tag_invalid", "value_error"}
 """Errors whose words are Pydantic's own; of these three, a validator's or, in part, the input's."""
 
@@ -51,14 +54,10 @@ def bad_arguments(
         rest: the name of the parameter that takes further positions (``*rest``), if there is one.
     """
     count = error.error_count()
-    try:
-        found = (
-            []
-            if count > RENDERED_ERRORS
-            else error.errors(include_input=False, include_url=False, include_context=False)
-        )
-    except Exception:  # of an error that a validator raised and that can't be shown
-        found = []
+    found: list[ErrorDetails] = []
+    if count <= RENDERED_ERRORS:
+        with suppress(Exception):  # of an error that a validator raised and that can't be shown
+            found = error.errors(include_input=False, include_url=False, include_context=False)
     if not found:
         return BadArgumentsError(f"bad arguments: {count} values don't fit")
     data = None if found[0]["type"] == "json_invalid" and not found[0]["loc"] else from_json(json or b"{}")
@@ -76,9 +75,8 @@ def bad_arguments(
             break
         violations.append(violation)
     first = violations[0]
-    message = (
-        f"bad arguments: {first.field}: {first.description}" if first.field else f"bad arguments: {first.description}"
-    )
+    place = f"{first.field}: " if first.field else ""
+    message = f"bad arguments: {place}{first.description}"
     if count > 1:
         message += f" (and {count - 1} more)"
     return BadArgumentsError(message, [BadRequest(field_violations=violations)])

@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import quote
 
+from ephaptic_grpc.addresses import host_port
 from ephaptic_grpc.codegen.envoy import Gateway, StaticFile, envoy_config
-from ephaptic_grpc.server import host_port
 from ephaptic_grpc.service import Service
 
 _STARTING_SECONDS: Final = 20.0

@@ -17,10 +17,10 @@ from urllib.parse import unquote
 import uvicorn
 from starlette.responses import FileResponse, PlainTextResponse
 
+from ephaptic_grpc.addresses import host_port
 from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.codegen.envoy import StaticFile
 from ephaptic_grpc.exchange import Receive, Scope, Send
-from ephaptic_grpc.server import host_port
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.tls import TLS
 

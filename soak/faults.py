@@ -5,15 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import grpc
 
 from ephaptic_grpc import CallError, Client, Stream, connect
-from soak.process import ServerProcess, road
+from soak.process import ServerProcess, road, started
 from soak.report import Figure
 from soak.scale import Say, Scale
 from soak.server import service
@@ -81,12 +79,8 @@ async def vanish(scale: Scale, say: Say) -> list[Figure]:
         async with connect(server.address, service, timeout=_AFTER_SECONDS) as client:
             for number in range(1, scale.vanished + 1):
                 key = f"vanished {number}"
-                command = [sys.executable, "-m", "soak.prober", server.address, "waits", key]
-                process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork and no more
-                    command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-                )
-                with process:
-                    assert process.stdout is not None  # noqa: S101
+                with started("soak.prober", server.address, "waits", key, stdout=subprocess.PIPE) as process:
+                    assert process.stdout is not None  # noqa: S101  for type checkers
                     await asyncio.to_thread(process.stdout.readline)
                     killed = time.time()
                     os.kill(process.pid, signal.SIGKILL)
@@ -118,15 +112,12 @@ async def black_hole(scale: Scale, say: Say) -> list[Figure]:  # noqa: ARG001
 
 async def drain(scale: Scale, say: Say) -> list[Figure]:
     """SIGTERM of a process that has calls which nothing ends: what they are told, and when the process has ended."""
-    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "soak.server:service", "--port", "0"]
     codes: list[grpc.StatusCode] = []
     took: list[float] = []
     for number in range(1, scale.drains + 1):
-        process = subprocess.Popen(  # noqa: ASYNC220, S603  a fork and no more
-            command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-        )
-        with process:
-            assert process.stderr is not None  # noqa: S101
+        command = ("ephaptic_grpc", "serve", "soak.server:service", "--port", 0)
+        with started(*command, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None  # noqa: S101  for type checkers
             while not (found := re.match(r"on (\S+) ", await asyncio.to_thread(process.stderr.readline))):
                 if process.poll() is not None:
                     raise RuntimeError("the server does not start")

@@ -5,12 +5,10 @@ import itertools
 import json
 import operator
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -19,7 +17,7 @@ import grpc
 from ephaptic_grpc import CallError, Client, Stream, connect
 from ephaptic_grpc.connections import ChannelOptions
 from ephaptic_grpc.remote import Functions, channel_options
-from soak.process import ServerProcess, Usage
+from soak.process import ServerProcess, Usage, started
 from soak.report import Figure, percentile, slope
 from soak.scale import Say, Scale
 from soak.server import service
@@ -71,11 +69,9 @@ async def _own_connection(server: ServerProcess) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def _probing(server: ServerProcess) -> AsyncIterator[Awaitable[list[float]]]:
     """Call all the while from another process; what comes is to be awaited afterwards, and gives milliseconds."""
-    command = [sys.executable, "-m", "soak.prober", server.address, "echo"]
-    with subprocess.Popen(  # noqa: ASYNC220, S603  a fork and no more
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    ) as process:
-        assert process.stdout is not None  # noqa: S101
+    prober = started("soak.prober", server.address, "echo", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with prober as process:
+        assert process.stdout is not None  # noqa: S101  for type checkers
         await asyncio.to_thread(process.stdout.readline)
         result: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
         yield result

@@ -14,8 +14,19 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import NamedTuple, Self
 
+_ROOT = Path(__file__).parents[1]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _START_SECONDS = 60.0
+
+
+def started(
+    module: str, *arguments: object, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None
+) -> subprocess.Popen[str]:
+    """A module that runs as a program."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.Popen(  # noqa: S603  the program is ours
+        command, stdin=stdin, stdout=stdout, stderr=stderr, text=True, cwd=_ROOT
+    )
 
 
 class Usage(NamedTuple):
@@ -30,9 +41,7 @@ class ServerProcess:
     """``soak.server`` with its options, started and, when it dies, started again by itself."""
 
     def __init__(self, *options: object) -> None:
-        command = [sys.executable, "-m", "soak.server", *map(str, options)]
-        root = Path(__file__).parents[1]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)  # noqa: S603
+        self._process = started("soak.server", *options, stdout=subprocess.PIPE)
         self._lines: Queue[str] = Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -120,7 +120,7 @@ def test_what_is_idempotent_is_said_as_protobuf_says_it(shapes, shapes_client):
     assert levels.pop("Echo") == descriptor_pb2.MethodOptions.IDEMPOTENT
     assert {*levels.values()} == {descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN}
     assert (
-        shapes.idempotent
-        == declarations_of(shapes_client.ShapesService).idempotent()
+        shapes.idempotent_paths
+        == declarations_of(shapes_client.ShapesService).idempotent_paths
         == ["/shapes.v1.ShapesService/Echo"]
     )

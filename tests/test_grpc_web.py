@@ -6,6 +6,7 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from web_trailers import read_message, read_trailers
 
 from ephaptic_grpc.errors import ServiceError, Status
 from ephaptic_grpc.grpc_web import (
@@ -17,8 +18,6 @@ from ephaptic_grpc.grpc_web import (
     MalformedFrameError,
     frame,
     metadata,
-    read_message,
-    read_trailers,
     timeout_seconds,
     trailers,
 )

@@ -5,6 +5,7 @@ from typing import Final
 
 from ephaptic_grpc.contract import Kind, Parameter
 from ephaptic_grpc.schemas import Schema, reference, types_of
+from ephaptic_grpc.vocabulary import UNIONS
 
 STARS: Final = {Kind.VAR_POSITIONAL: "*", Kind.VAR_KEYWORD: "**"}
 """What stands before a parameter that takes the rest."""
@@ -69,7 +70,7 @@ class Annotations:
             return self._literal([schema["const"]], schema)
         if "enum" in schema:
             return self._literal(schema["enum"], schema)
-        for key in ("anyOf", "oneOf"):
+        for key in UNIONS:
             if schema.get(key):
                 return _joined(self.of(option) for option in schema[key])
         if len(schema.get("allOf", ())) == 1:

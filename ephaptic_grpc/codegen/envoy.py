@@ -15,6 +15,7 @@ from ephaptic_grpc.limits import PING_SECONDS
 from ephaptic_grpc.names import rpc_name
 from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
 from ephaptic_grpc.service import Service
+from ephaptic_grpc.tls import TLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +45,8 @@ class Gateway:
         headers: names of the request headers that such pages may send besides those of gRPC-Web and ``authorization``.
         hosts: the names that it answers to; none means all. A page of another site can reach what listens on loopback
             under a name of its own that leads there.
-        tls: the files of a certificate (chain) and its key, as PEM. Without TLS browsers speak HTTP/1.1, which gives a
-            page six calls at a time.
-        client_ca: the file of the authorities whose certificates callers must have, as PEM; None asks for none.
+        tls: the files of Envoy's own certificate, and of the authorities whose certificates callers must have. Without
+            TLS browsers speak HTTP/1.1, which gives a page six calls at a time.
         upstream_tls: how the servers prove who they are; None where they speak plaintext.
         admin: ``host:port`` of Envoy's admin interface, or the path of a Unix socket for it.
         access_log: whether each call is told on stdout, as a line of JSON.
@@ -61,8 +61,7 @@ class Gateway:
     origins: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
-    tls: tuple[str, str] | None = None
-    client_ca: str | None = None
+    tls: TLS | None = None
     upstream_tls: UpstreamTLS | None = None
     admin: str = "127.0.0.1:9901"
     access_log: bool = True
@@ -75,8 +74,6 @@ class Gateway:
             if not upstream.startswith("/"):
                 split(upstream)
         split(self.listen)
-        if self.client_ca is not None and self.tls is None:
-            raise ValueError("to ask callers for certificates (client_ca), Envoy needs one itself (tls)")
         if self.upstream_tls is not None and self.upstream_tls.name is None and not hosts_of(self.upstreams):
             raise ValueError("servers at Unix sockets need the name that their certificates are for")
         check_pages(self.origins, self.headers)
@@ -121,7 +118,7 @@ def envoy_config(services: Sequence[Service], gateway: Gateway) -> str:
         """,
         admin=address(gateway.admin),
         listen=address(gateway.listen),
-        tls="" if gateway.tls is None else downstream_tls(*gateway.tls, gateway.client_ca),
+        tls="" if gateway.tls is None else downstream_tls(gateway.tls),
         connections=_connections(exposing, gateway),
         cluster=_cluster(gateway.upstreams, gateway.upstream_tls),
     ).join(("", "\n"))

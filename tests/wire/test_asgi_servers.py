@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 from waiting import eventually_sync
+from web_trailers import read_trailers
 
-from ephaptic_grpc.grpc_web import Frames, frame, read_trailers
+from ephaptic_grpc.grpc_web import Frames, frame
 from ephaptic_grpc.payload import pack, unpack
 
 APP = """

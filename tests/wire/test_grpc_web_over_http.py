@@ -10,10 +10,11 @@ from google.rpc.status_pb2 import Status
 from http_server import serving_http
 from http_service import events, http
 from waiting import eventually_sync
+from web_trailers import read_message, read_trailers
 
 from ephaptic_grpc import Limits
 from ephaptic_grpc.asgi import web_app
-from ephaptic_grpc.grpc_web import MESSAGE, TRAILERS, Frames, frame, read_message, read_trailers
+from ephaptic_grpc.grpc_web import MESSAGE, TRAILERS, Frames, frame
 from ephaptic_grpc.payload import pack, unpack_items
 
 KINDS = ["application/grpc-web+proto", "application/grpc-web-text"]
