@@ -155,7 +155,10 @@ def generate(
 
 def check(
     source: Source,
-    against: Annotated[str, typer.Option(metavar="OLD", help="The older contract, which callers know: as SOURCE.")],
+    against: Annotated[
+        str,
+        typer.Option(metavar="OLD", help="What has the one that callers know: it, too, is one of those three."),
+    ],
     service: ServiceName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     allow_unclear: Annotated[
