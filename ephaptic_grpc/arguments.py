@@ -14,7 +14,14 @@ from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, from_j
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
-from ephaptic_grpc.values import may_have_nan, parameters_schema, split_definitions, with_definitions
+from ephaptic_grpc.values import (
+    may_have_nan,
+    may_hide_nan,
+    parameters_schema,
+    refuse_nan,
+    split_definitions,
+    with_definitions,
+)
 from ephaptic_grpc.violations import bad_arguments
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -62,11 +69,13 @@ class Arguments:
         def serialiser(schema: Any) -> Callable[[object], bytes]:
             whole = with_definitions(schema, definitions)
             config = serialiser_config(whole)
-            config["ser_json_inf_nan"] = "constants"  # for the server to refuse: null could be taken for None
+            # For the server to refuse: null could be taken for None. A class has its own configuration, though.
+            config["ser_json_inf_nan"] = "constants"
             # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
             # leaves out what the server computes itself.
-            to_json = SchemaSerializer(whole, config).to_json
-            return partial(to_json, by_alias=True, round_trip=True, warnings=False)
+            serialiser = SchemaSerializer(whole, config)
+            write = partial(serialiser.to_json, by_alias=True, round_trip=True, warnings=False)
+            return partial(_dump_without_nan, serialiser, write) if may_hide_nan(whole) else write
 
         self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
         for schema in arguments["arguments_schema"]:
@@ -147,6 +156,13 @@ class Arguments:
         if self._dump_rest is not None:
             elements += map(self._dump_rest, rest)
         return b"[" + b",".join(elements) + b"]"
+
+
+def _dump_without_nan(serialiser: SchemaSerializer, write: Callable[[object], bytes], value: object) -> bytes:
+    json = write(value)
+    if b"null" in json:
+        refuse_nan(serialiser, value, round_trip=True)
+    return json
 
 
 def go_by_name(parameters: Sequence[inspect.Parameter]) -> bool:

@@ -52,7 +52,8 @@ def client_options(idempotent: Iterable[str] = ()) -> ChannelOptions:
 
     Args:
         idempotent: the paths of functions that may run twice. Their calls are made again where they fail with
-            UNAVAILABLE before anything has come back; those of others only where gRPC knows that none has begun to run.
+            UNAVAILABLE, or a server's CANCELLED, before anything has come back; those of others only where gRPC knows
+            that none has begun to run.
     """
     first, most = limits.RECONNECT_SECONDS
     options: ChannelOptions = [
@@ -68,7 +69,8 @@ def client_options(idempotent: Iterable[str] = ()) -> ChannelOptions:
             "initialBackoff": f"{first}s",
             "maxBackoff": f"{most}s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            # CANCELLED: what gRPC's server says of calls that have come, and that it has not begun when it stops.
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
         }
         names = [{"service": service, "method": method} for service, method in methods]
         config = {"methodConfig": [{"name": names, "retryPolicy": policy}]}

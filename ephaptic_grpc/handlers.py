@@ -21,6 +21,9 @@ from ephaptic_grpc.threads import Threads
 _CANCELLING_SECONDS: Final = 0.1
 """How long a write that failed waits for the cancellation that follows, at most."""
 
+_AGAIN_SECONDS: Final = 0.05
+"""How long a call whose task is being cancelled already is left alone, before it is interrupted."""
+
 _SKEW_SECONDS: Final = 0.05
 """By how much a caller may see its deadline pass before the server does."""
 
@@ -46,7 +49,7 @@ class Rpc(Call):
         telling: tells the caller of an interrupted call; None for one that wasn't.
     """
 
-    __slots__ = ("_opening", "_timer", "_waiting", "task", "telling")
+    __slots__ = ("_opening", "_sending", "_timer", "_waiting", "task", "telling")
 
     _transport: _Context
 
@@ -58,12 +61,18 @@ class Rpc(Call):
         self.telling: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._opening = False
+        self._sending: asyncio.Future[object] | None = None
         self._waiting: Status | None = None
 
     async def open(self, sending: Awaitable[object]) -> None:
         """Wait until what is sent first has left. While it is on its way, gRPC takes no status."""
         self._opening = True
-        await sending
+        if self._timer is None:
+            await sending
+        else:  # apart from the function: it has to end in time even where its caller never reads
+            self._sending = asyncio.ensure_future(sending)
+            await asyncio.shield(self._sending)
+            self._sending = None
         self._opening = False
         if self._waiting is not None:
             self.interrupt(self._waiting)
@@ -86,14 +95,24 @@ class Rpc(Call):
 
     def interrupt(self, status: Status) -> asyncio.Task[None] | None:
         """End the call now: tell its caller, and cancel its function, which may take its time to clean up."""
-        if self._opening:
+        if self._opening and self._sending is None:
             self._waiting = self._waiting or status
-        elif self.telling is None and self.task is not None and not self.task.cancelling():
-            self.telling = self.task.get_loop().create_task(self._tell(status))
-            self.task.cancel()
+        elif self.telling is None and self.task is not None:
+            loop = self.task.get_loop()
+            if self.task.cancelling():
+                # Its caller has left, and it is about to end. Or a timeout of the function's own has just passed, of
+                # which the function will make something else: then it goes on, and must not go on for ever.
+                loop.call_later(_AGAIN_SECONDS, self.interrupt, status)
+            else:
+                self.telling = loop.create_task(self._tell(status))
+                self.task.cancel()
         return self.telling
 
     async def _tell(self, status: Status) -> None:
+        if self._sending is not None:
+            await asyncio.wait((self._sending,))
+            if self._sending.cancelled() or self._sending.exception() is not None:
+                return  # there is nobody to be told: the call is over
         if self._transport.done():
             return  # the call has ended by itself
         with suppress(grpc.aio.BaseError, asyncio.InvalidStateError):  # the first is how it always ends

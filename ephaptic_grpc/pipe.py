@@ -21,7 +21,7 @@ import grpc
 from ephaptic_grpc.errors import ServiceError, Status, TooLargeError, log_error
 from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS, Limits
 from ephaptic_grpc.payload import PLAIN, Delivery
-from ephaptic_grpc.threads import Threads, post
+from ephaptic_grpc.threads import Job, Threads, post
 
 Dump = Callable[[Any], bytes]
 """The JSON of an item."""
@@ -110,10 +110,11 @@ class Pipe:
         Raises:
             TooLargeError: it is too large to be sent.
         """
-        if len(json) > self._largest:
-            raise TooLargeError(len(json), self._largest)
+        size = len(json)
+        if size > self._largest:
+            raise TooLargeError(size, self._largest)
         self._items.append(json)
-        self._bytes += len(json)
+        self._bytes += size
         if self._waiting is not None:
             self._wake()
         return self._has_room()
@@ -125,10 +126,11 @@ class Pipe:
             TooLargeError: it is too large to be sent.
             RuntimeError: the loop is gone, and with it who waits.
         """
-        if len(json) > self._largest:
-            raise TooLargeError(len(json), self._largest)
+        size = len(json)
+        if size > self._largest:
+            raise TooLargeError(size, self._largest)
         self._items.append(json)
-        self._bytes += len(json)
+        self._bytes += size
         waiting = self._waiting
         if waiting is not None and waiting is not self._told:
             self._told = waiting  # and not `_waiting`, which could be another by now
@@ -313,7 +315,6 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
     """
     loop = asyncio.get_running_loop()
     room = threading.Semaphore(0)
-    begun = threading.Lock()  # by the thread; or by who stops, so that it never begins
 
     def run(items: Any) -> None:
         put = pipe.put_from_thread
@@ -325,8 +326,6 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
                 return
 
     def run_and_close() -> None:
-        if not begun.acquire(blocking=False):
-            return
         failure: BaseException | None = None
         items: Any = None
         try:
@@ -343,13 +342,13 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
         post(loop, pipe.end, failure)
 
     def stop() -> None:
-        if begun.acquire(blocking=False):
+        if job.take_back():
             pipe.end()  # every thread is taken, and its turn has not come
         else:
             room.release()
 
-    context = copy_context()
-    threads.submit(lambda: context.run(run_and_close))
+    job = Job(partial(copy_context().run, run_and_close))
+    threads.submit(job)
     return stop
 
 

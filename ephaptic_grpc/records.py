@@ -23,11 +23,13 @@ class RecordFormatter(logging.Formatter):
     """Records of which each line tells where it belongs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.message = record.getMessage()
+        record.message = _message(record)
         record.asctime = self.formatTime(record)
         below = [record.stack_info] if record.stack_info else []
         if record.exc_info:
             below.insert(0, self.formatException(record.exc_info))
+        elif record.exc_text:  # of another process, which can't hand on more
+            below.insert(0, record.exc_text)
         first = _bounded(self.formatMessage(record)).replace("\n", "\\n")
         lines = [line for text in below for line in _bounded(text).split("\n")]
         return "".join([first, *(f"\n{_BAR}{line}" for line in lines)])
@@ -37,6 +39,14 @@ class RecordFormatter(logging.Formatter):
             return super().formatException(ei)
         except BaseException:  # whatever the error's own code raises
             return "the error can't be shown"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # of arguments that don't fit, or whatever their own code raises: logging would write it itself
+        text = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        return f"{text} (its arguments can't be shown)"
 
 
 def _bounded(text: str) -> str:

@@ -14,6 +14,37 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class Job:
+    """Work for a thread that can be taken back until it begins.
+
+    It then holds nothing of it: where every thread is taken, what waits in the queue can be what callers sent who have
+    left since.
+
+    Args:
+        work: must not raise.
+    """
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = [work]  # out of which only one can take it
+
+    def __call__(self) -> None:
+        work = self._take()
+        if work is not None:
+            work()
+
+    def take_back(self) -> bool:
+        """False where it has begun."""
+        return self._take() is not None
+
+    def _take(self) -> Callable[[], None] | None:
+        try:
+            return self._work.pop()
+        except IndexError:
+            return None
+
+
 class Threads:
     """Up to ``size`` threads, started when there is work for them."""
 
@@ -22,10 +53,10 @@ class Threads:
         self._started = 0
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run ``job``, which must not raise, in a thread: at once, or when one is free."""
+    def submit(self, job: Job) -> None:
+        """Run a job in a thread: at once, or when one is free."""
         self._jobs.put(job)
         if self._idle.acquire(blocking=False):
             return  # the thread that was counted as idle takes it
@@ -43,16 +74,19 @@ class Threads:
         future: asyncio.Future[T] = loop.create_future()
         context = copy_context()
 
-        def job() -> None:
-            if future.cancelled():
-                return
+        def work() -> None:
             try:
                 post(loop, _settle, future, context.run(function), None)
             except BaseException as error:  # SystemExit too: it is the function's, not the server's
                 post(loop, _settle, future, None, error)
 
+        job = Job(work)
         self.submit(job)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            job.take_back()
+            raise
 
     def close(self) -> None:
         """Let the threads end: the idle ones now, the others after their job."""

@@ -2,14 +2,20 @@
 
 import inspect
 import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from math import isfinite
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
-from pydantic_core import CoreSchema, PydanticSerializationError, SchemaSerializer, SchemaValidator, core_schema
+from pydantic_core import (
+    CoreSchema,
+    PydanticSerializationError,
+    SchemaSerializer,
+    SchemaValidator,
+    core_schema,
+    from_json,
+    to_json,
+)
 
 from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
 
@@ -80,12 +86,15 @@ class Value:
         serialiser = SchemaSerializer(self.schema, serialiser_config(self.schema))
         self._validate = validator.validate_python
         self._serialise = serialiser.to_json
-        self._to_python = serialiser.to_python
         # To look for misfits costs ten times what it takes to write a string.
         self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
-        self._may_hide_nan: Final = may_have_nan(self.schema) and not _says_what_nan_is(self.schema)
+        self._may_hide_nan: Final = may_hide_nan(self.schema)
         self.load = validator.validate_json
         """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
+
+    @cached_property
+    def _telling_nan(self) -> SchemaSerializer:
+        return SchemaSerializer(self.schema, {**serialiser_config(self.schema), "ser_json_inf_nan": "constants"})
 
     @cached_property
     def load_all(self) -> Callable[[bytes], list[Any]]:
@@ -106,21 +115,11 @@ class Value:
             fitting = self._validate(value, from_attributes=True)
             json = self._serialise(fitting, by_alias=True, warnings=self._warnings)
             if self._may_hide_nan and b"null" in json:
-                self._refuse_nan(fitting)
+                refuse_nan(self._telling_nan, fitting)
             return json
         except (ValidationError, PydanticSerializationError) as error:
             error.add_note("what the function gave doesn't fit the type that it declares")
             raise
-
-    def _refuse_nan(self, value: object) -> None:
-        """Raise PydanticSerializationError where what has become null in JSON wasn't None."""
-        if b"null" in self._serialise(value, by_alias=True, warnings=False, exclude_none=True) and _has_nan(
-            self._to_python(value, warnings=False)
-        ):
-            raise PydanticSerializationError(
-                "JSON has no NaN and no Infinity: give None in place of it, or say with ser_json_inf_nan in the "
-                "model's configuration what it shall be"
-            )
 
 
 def parameters_schema(
@@ -151,13 +150,39 @@ def with_definitions(schema: CoreSchema, definitions: list[CoreSchema]) -> CoreS
     return core_schema.definitions_schema(schema, definitions) if definitions else schema
 
 
-def _has_nan(value: Any) -> bool:
-    """Whether there is a number that is none in a value, as Pydantic takes it apart."""
-    if isinstance(value, float):
-        return not isfinite(value)
-    if isinstance(value, Mapping):
-        return any(map(_has_nan, value.values()))
-    return isinstance(value, list | tuple | set | frozenset | deque) and any(map(_has_nan, value))
+def refuse_nan(serialiser: SchemaSerializer, value: object, *, round_trip: bool = False) -> None:
+    """Raise PydanticSerializationError where what has become null in a value's JSON was a number that is none.
+
+    Args:
+        serialiser: with the configuration ``ser_json_inf_nan="constants"``.
+        value: what was written.
+        round_trip: whether that was without what is computed.
+    """
+    # What is in ``Any`` goes by that configuration; what classes declare is left as it is by the other way to JSON.
+    json = serialiser.to_json(value, warnings=False, exclude_none=True, round_trip=round_trip)
+    found = _has_nan(json)
+    if not found and b"null" in json:
+        declared = serialiser.to_python(value, mode="json", warnings=False, round_trip=round_trip)
+        found = _has_nan(to_json(declared, inf_nan_mode="constants"))
+    if found:
+        raise PydanticSerializationError(
+            "JSON has no NaN and no Infinity: give None in place of it, or say with ser_json_inf_nan in the "
+            "model's configuration what it shall be"
+        )
+
+
+def _has_nan(json: bytes) -> bool:
+    if b"NaN" in json or b"Infinity" in json:
+        try:
+            from_json(json, allow_inf_nan=False)
+        except ValueError:
+            return True
+    return False
+
+
+def may_hide_nan(schema: CoreSchema) -> bool:
+    """Whether Pydantic can make null of a float that is no number, without its author having said so."""
+    return may_have_nan(schema) and not _says_what_nan_is(schema)
 
 
 def may_have_nan(schema: CoreSchema) -> bool:

@@ -1,10 +1,12 @@
 """Arguments to JSON and back; tests/wire has the calls."""
 
 import inspect
+import math
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
+from pydantic_core import PydanticSerializationError
 
 from ephaptic_grpc import ServiceError
 from ephaptic_grpc.arguments import Arguments
@@ -17,6 +19,15 @@ class Tree(BaseModel):
 
 class Spot(BaseModel):
     x: float
+
+
+class Measured(BaseModel):
+    x: float | None
+    label: str | None = None
+
+    @computed_field
+    def doubled(self) -> float:
+        return math.nan
 
 
 def arguments(function):
@@ -88,6 +99,17 @@ def test_there_is_no_nan_in_json(function):
             taken.load(json)
     with pytest.raises(ServiceError, match="Invalid JSON: EOF"):
         taken.load(b'["NaN')
+
+
+def test_a_model_with_nan_does_not_go_as_one_with_none():
+    def maybe(measured: Measured, measurements: list[Measured] | None = None) -> None: ...
+
+    both_sides = arguments(maybe)
+    none = Measured(x=None, label="NaN null")
+    assert both_sides.load(both_sides.dump((none, [none]), {}))[1] == {"measured": none, "measurements": [none]}
+    for args in ((Measured(x=math.nan),), (none, [none, Measured(x=math.inf)])):
+        with pytest.raises(PydanticSerializationError, match="no NaN and no Infinity"):
+            both_sides.dump(args, {})
 
 
 def test_text_may_say_nan():

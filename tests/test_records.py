@@ -63,3 +63,19 @@ def test_what_cannot_be_shown_is_said():
 
 def test_halves_of_characters_are_written():
     written("\ud800", error=ValueError("\udfff")).encode()
+
+
+def test_a_message_whose_arguments_do_not_fit_is_told_without_them():
+    class UnshowableArgument:
+        def __str__(self):
+            raise ValueError(FORGED)
+
+    for text in (written("%s and %s", "a"), written("%s", UnshowableArgument()), written(UnshowableArgument())):
+        assert is_one_record(text)
+        assert text.endswith(" (its arguments can't be shown)")
+
+
+def test_a_traceback_from_another_process_is_told():
+    record = logging.makeLogRecord({"name": "ephaptic_grpc", "levelname": "ERROR", "exc_text": f"Traceback\n{FORGED}"})
+    text = RecordFormatter("%(levelname)s %(name)s: %(message)s").format(record)
+    assert text.splitlines()[1:] == ["    | Traceback", f"    | {FORGED}"]

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 import pytest
 from waiting import eventually
 
+from ephaptic_grpc.limits import JSON_BYTES
+from ephaptic_grpc.pipe import Pipe, produce_in_thread
 from ephaptic_grpc.threads import Threads, post
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +94,28 @@ async def test_a_job_that_was_cancelled_in_the_queue_never_starts(threads):
     await asyncio.gather(*blockers)
     assert await threads.run(lambda: 7) == 7
     assert started == []
+
+
+async def test_what_was_cancelled_in_the_queue_is_let_go_of(threads):
+    class Thing:
+        pass
+
+    release, thing = threading.Event(), Thing()
+    alive = weakref.ref(thing)
+    blockers = [asyncio.create_task(threads.run(lambda: release.wait(60))) for _ in range(3)]
+    queued = asyncio.create_task(threads.run(lambda thing=thing: None))
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES)
+    stop = produce_in_thread(threads, lambda thing=thing: iter([thing]), str.encode, pipe)
+    del thing
+    await asyncio.sleep(0.02)
+    queued.cancel()
+    stop()
+    await asyncio.wait([queued])
+    assert pipe.ended
+    del queued, stop, pipe
+    await eventually(lambda: gc.collect() is not None and alive() is None)
+    release.set()
+    await asyncio.gather(*blockers)
 
 
 async def test_a_job_that_was_cancelled_while_it_runs_runs_to_its_end(threads):

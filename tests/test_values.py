@@ -41,6 +41,14 @@ class Handled(BaseModel):
         return x if math.isfinite(x) else None
 
 
+class HandledInJson(BaseModel):
+    x: float
+
+    @field_serializer("x", when_used="json")
+    def finite(self, x: float) -> float | None:
+        return x if math.isfinite(x) else None
+
+
 @dataclasses.dataclass
 class Spot:
     x: float
@@ -77,6 +85,7 @@ class Parcel(TypedDict):
         (Point | None, Point(x=1), '{"x":1.0,"label":null,"rest":{}}'),
         (Strange, Strange(x=math.inf, label=None), '{"x":null,"label":null}'),
         (Handled, Handled(x=math.nan), '{"x":null}'),
+        (HandledInJson, HandledInJson(x=math.nan), '{"x":null}'),
         (int, "7", "7"),
     ],
 )

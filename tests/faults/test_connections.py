@@ -4,6 +4,8 @@ Servers are killed and black holes dug for real; only the figures of production 
 """
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,7 +13,7 @@ import grpc
 import pytest
 from loops import backend
 
-from ephaptic_grpc import CallError, connect, connect_sync, limits
+from ephaptic_grpc import CallError, Server, Service, connect, connect_sync, limits
 from soak.process import ServerProcess, road
 from soak.server import service
 
@@ -114,3 +116,30 @@ async def test_what_is_idempotent_is_run_again(tmp_path):
             assert await client.dies_once_and_may(tmp_path / "large", "x" * 3_000_000) == 2
         with connect_sync(server.address, service) as blocking:
             assert await asyncio.to_thread(blocking.dies_once_and_may, tmp_path / "more") == 2
+
+
+async def test_what_is_idempotent_is_run_again_where_a_server_stopped_before_it_began():
+    service, begun = Service("connections.v1.StoppingService"), 0
+
+    @service.expose(idempotent=True)
+    async def again() -> int:
+        nonlocal begun
+        begun += 1
+        return begun
+
+    def call(address: str) -> int:
+        with connect_sync(address, service, timeout=IN_TIME) as client:
+            client.again()
+            ready.release()
+            go.wait()
+            return client.again()
+
+    ready, go = threading.Semaphore(0), threading.Event()
+    async with Server(service, port=0) as first:
+        calls = [asyncio.ensure_future(asyncio.to_thread(call, first.address)) for _ in range(3)]
+        for _ in calls:
+            await asyncio.to_thread(ready.acquire)
+        go.set()
+        time.sleep(0.3)  # noqa: ASYNC251  it is too busy to begin what comes now
+    async with Server(service, port=first.port):
+        assert sorted(await asyncio.gather(*calls)) == [4, 5, 6]

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import httpx
@@ -18,6 +18,7 @@ from waiting import eventually, eventually_sync
 from ephaptic_grpc import CallError, Client, Limits, Server, Service, connect, connect_sync, current_call
 from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.limits import JSON_BYTES
+from ephaptic_grpc.payload import pack
 
 pytestmark = pytest.mark.anyio
 
@@ -125,8 +126,23 @@ def then_idle_in_thread() -> Iterator[int]:
 
 @bounded.expose(idle_timeout=0.2)
 async def large_items(count: int) -> AsyncIterator[str]:
-    for _ in range(count):
-        yield "x" * 1_000_000
+    try:
+        for _ in range(count):
+            yield "x" * 1_000_000
+    finally:
+        ended["large_items"] += 1
+
+
+@bounded.expose
+async def two_timeouts() -> None:
+    """Have a timeout of one's own that passes in the same turn of the loop as the deadline, and go on."""
+    loop, seconds = asyncio.get_running_loop(), current_call().remaining()
+    assert seconds is not None
+    loop.call_later(seconds - 0.02, time.sleep, 0.04)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds - 0.001):
+            await asyncio.sleep(60)
+    await asyncio.sleep(60)
 
 
 @asynccontextmanager
@@ -241,6 +257,29 @@ async def test_a_function_that_ignores_its_deadline_stays_counted():
 
         await eventually(lambda: ended["ignores"] == 1)
         assert await client.length("x") == 1
+
+
+async def test_a_timeout_of_a_function_does_not_hide_its_deadline():
+    async with serving(max_timeout=0.2) as client:
+        await asyncio.wait_for(refused(client.with_options(timeout=None).two_timeouts(), LATE), 20)
+
+
+async def test_a_deadline_ends_a_stream_whose_caller_never_reads():
+    ended.clear()
+    no_room = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+    async with (
+        Server(bounded, port=0, grace=0, limits=Limits(calls=1, max_timeout=0.3)) as server,
+        grpc.aio.insecure_channel(server.address, no_room) as channel,
+        connect(server.address, bounded, timeout=30) as client,
+    ):
+        stream = channel.unary_stream("/limits.v1.LimitsService/LargeItems")(pack(b"[9]"))
+        await stream.wait_for_connection()
+        await eventually(lambda: ended["large_items"] == 1)
+        assert await client.length("x") == 1
+        assert len(await stream.read()) > 1_000_000
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+        assert caught.value.code() is LATE
 
 
 async def test_deadlines_of_the_server():
