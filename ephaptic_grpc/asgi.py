@@ -6,6 +6,8 @@
 It needs the extra ``asgi``. What a call looks like is in ``faces``, how it lives in ``exchange``.
 """
 
+import logging
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,28 +18,38 @@ from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.edge import DRAINING, Calls, procedures_of, served
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.exchange import Endpoint, Exchange, Receive, Scope, Send, send_answer
-from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, EventStream, Face
+from ephaptic_grpc.faces import GRPC_WEB, GRPC_WEB_TEXT, JSON, Answer, EventStream, Face
 from ephaptic_grpc.limits import Limits, check_limits
+from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.origins import ALLOWED_HEADERS, EXPOSED_HEADERS, check_pages
+from ephaptic_grpc.records import printable
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.threads import Threads
 
 try:
     from starlette.middleware.cors import CORSMiddleware
-    from starlette.requests import Request
-    from starlette.responses import PlainTextResponse, Response
-    from starlette.routing import Mount, Route, Router
+    from starlette.routing import Mount, Router
 except ImportError:
     raise ImportError("ephaptic_grpc.asgi needs Starlette: pip install 'ephaptic-grpc[asgi]'") from None
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_NO_FUNCTION: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "no such function", ())
+logger = logging.getLogger("ephaptic_grpc")
 
-_UNREADABLE: Final = PlainTextResponse(
-    "the content-type is application/json, application/grpc-web or application/grpc-web-text", 415
+_BY_POST: Final = Status(grpc.StatusCode.UNIMPLEMENTED, "functions are called by POST", ())
+_UNREADABLE: Final = Status(
+    grpc.StatusCode.INVALID_ARGUMENT,
+    "the content-type is application/json, application/grpc-web or application/grpc-web-text",
+    (),
 )
+_NOT_MOUNTED: Final = (
+    "the docs of a FastAPI app leave out %s: web_app(..., include_in_docs=app) names the app that it is mounted in "
+    "itself, by app.mount, before the docs are made"
+)
+_PATH: Final = re.compile(r"/([^/]+)/([^/]+)")
+_PATH_CHARS: Final = 200
+"""Of a path that no function has: what is told of it."""
 
 _FACES: Final[dict[bytes, Face]] = {
     b"application/grpc-web": GRPC_WEB,
@@ -102,9 +114,7 @@ class WebApp:
             procedure.path: Endpoint(procedure, self._threads, self._calls, limits)
             for procedure in procedures_of(services)
         }
-        # Of the paths that no function has; those of functions are found by one look-up, whichever way they are called.
-        route = Route("/{service}/{function}", _no_function, methods=["POST"])
-        self._router: Final = Router([route], redirect_slashes=False)
+        self._router: Final = Router()  # of what is no request of HTTP
         self._for_pages: Final = CORSMiddleware(
             self._call_from_page,
             allow_origins=origins,
@@ -129,6 +139,8 @@ class WebApp:
         clean-up. A program that has its own ASGI server calls it before that server stops, which waits for streams.
         """
         self._stopping = True
+        if self._calls.count and grace:
+            logger.info("stopping: calls over HTTP in flight (%d) have %g seconds to finish", self._calls.count, grace)
         await self._calls.drain(grace, self._limits.cleanup)
         self._calls.log_left_behind()
         self._threads.close()
@@ -147,16 +159,27 @@ class WebApp:
     async def _call(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         endpoint = self._endpoints.get(path)
-        if endpoint is None or scope["method"] != "POST" or _is_spelt_otherwise(scope, path):
-            await self._router(scope, receive, send)
-            return
         face = _face(headers)
-        if face is None:
-            await _UNREADABLE(scope, receive, send)
+        if endpoint is None or face is None or scope["method"] != "POST" or _is_spelt_otherwise(scope, path):
+            await send_answer(self._refusal(scope["method"], path, face), send)
         elif self._stopping:
             await send_answer(face.failed(DRAINING), send)
         else:
             await Exchange(endpoint, face, scope, receive, send).run(headers.get(b"grpc-timeout"))
+
+    def _refusal(self, method: str, path: str, face: Face | None) -> Answer:
+        """What is told of a request that reaches no function."""
+        parts = _PATH.fullmatch(path)
+        if parts is not None and method != "POST":
+            answer = JSON.failed(_BY_POST)
+            return answer._replace(status=405, headers=[*answer.headers, (b"allow", b"POST")])
+        if parts is not None and face is None:
+            return JSON.failed(_UNREADABLE)._replace(status=415)
+        text = f"no such function: {printable(path[:_PATH_CHARS])}"
+        if parts is not None and (called := rpc_path(*parts.groups())) in self._endpoints:
+            text += f" (it is called by the name of its RPC, as {called})"
+        answer = (face or JSON).failed(Status(grpc.StatusCode.UNIMPLEMENTED, text, ()))
+        return answer if answer.status == 200 else answer._replace(status=404)  # it is the path that isn't there
 
 
 def _include(app: WebApp, parent: "FastAPI") -> None:
@@ -172,6 +195,8 @@ def _include(app: WebApp, parent: "FastAPI") -> None:
         document = own()  # FastAPI makes it once, and again when it has more routes
         if last is None or last[0] is not document:
             mounted = next((route for route in parent.routes if isinstance(route, Mount) and route.app is app), None)
+            if mounted is None:
+                logger.warning(_NOT_MOUNTED, ", ".join(service.name for service in app.services))
             last = document, document if mounted is None else with_services(document, contracts, mounted.path)
         return last[1]
 
@@ -182,16 +207,6 @@ def _is_spelt_otherwise(scope: Scope, path: str) -> bool:
     """Whether a path has percent-encoded letters: a proxy's rules are for paths as they are written."""
     raw = scope.get("raw_path") or b""
     return b"%" in raw and not raw.partition(b"?")[0].endswith(path.encode())
-
-
-async def _no_function(request: Request) -> Response:
-    face = _face(dict(request.scope["headers"]))
-    if face is None:
-        return _UNREADABLE
-    answer = face.failed(_NO_FUNCTION)
-    response = Response(answer.body, answer.status if answer.status == 200 else 404)  # it is the path that isn't there
-    response.raw_headers = answer.headers
-    return response
 
 
 def _face(headers: dict[bytes, bytes]) -> Face | None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from base64 import b64decode
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,7 @@ from pydantic_core import from_json, to_json
 from ephaptic_grpc.connections import client_options
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
+from ephaptic_grpc.options import Options
 from ephaptic_grpc.payload import unpack
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
@@ -38,6 +40,8 @@ def arguments_of(given: Sequence[str]) -> bytes:
         if found is None:
             raise ValueError(f"{argument!r} is neither name=text, name:=json, nor a JSON object or array")
         name, kind, text = found.groups()
+        if name in named:
+            raise ValueError(f"{name!r} is given twice; a list is one argument: '{name}:=[1, 2]'")
         try:
             named[name] = from_json(text) if kind == ":=" else text
         except ValueError:
@@ -45,7 +49,25 @@ def arguments_of(given: Sequence[str]) -> bytes:
     return to_json(named)
 
 
-async def print_items(security: ChannelSecurity, path: str, request: bytes) -> None:
+def metadata_of(headers: Sequence[str]) -> list[tuple[str, str | bytes]]:
+    """The metadata that headers on a command line say; of a name that ends with ``-bin``, in base64.
+
+    Raises:
+        ValueError: it is none; the message never has its value.
+    """
+    metadata: list[tuple[str, str | bytes]] = []
+    for number, header in enumerate(headers, 1):
+        name, colon, value = (part.strip() for part in header.partition(":"))
+        if not colon or not name:
+            raise ValueError(f"-H takes 'name: value', and number {number} is not of that form")
+        try:
+            metadata.append((name, b64decode(value, validate=True) if name.lower().endswith("-bin") else value))
+        except ValueError:
+            raise ValueError(f"-H {name!r}: the value of a name that ends with '-bin' is base64") from None
+    return metadata
+
+
+async def print_items(security: ChannelSecurity, path: str, request: bytes, options: Options) -> None:
     """Print the value, or each item as it arrives, on a line of its own.
 
     Raises:
@@ -56,7 +78,7 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes) -> N
     async with security.aio_channel(options) as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
-            async for message in method(request):
+            async for message in method(request, timeout=options.timeout, metadata=options.metadata):
                 sys.stdout.buffer.write(one_line(unpack(message)) + b"\n")
                 sys.stdout.buffer.flush()
         except grpc.RpcError as error:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from ephaptic_grpc.addresses import is_loopback
-from ephaptic_grpc.calling import arguments_of, print_items, told
+from ephaptic_grpc.calling import arguments_of, metadata_of, print_items, told
 from ephaptic_grpc.codegen.envoy import Gateway, envoy_config
 from ephaptic_grpc.codegen.envoy_tls import SYSTEM_ROOTS, UpstreamTLS
 from ephaptic_grpc.codegen.proto import described
@@ -33,6 +33,7 @@ from ephaptic_grpc.contract_commands import (
 from ephaptic_grpc.errors import CallError, ExposeError
 from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.names import check_service_name, rpc_path
+from ephaptic_grpc.options import Options
 from ephaptic_grpc.origins import check_pages
 from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
 from ephaptic_grpc.payload import MalformedPayloadError, pack
@@ -44,7 +45,7 @@ from ephaptic_grpc.tls import TLS
 from ephaptic_grpc.web import NoEnvoyError
 
 _GRACE_SECONDS: Final = 5.0
-_RELOADING_GRACE_SECONDS: Final = 0.2
+_RELOADING_GRACE_SECONDS: Final = 0.2  # who changes a file waits for it
 _WEB_PORT: Final = 8080
 _INTERRUPTED: Final = 130
 _EXPERIMENTS: Final = "-event_engine_listener,-event_engine_client"
@@ -92,13 +93,22 @@ def serve(
     modules: Modules,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="What calls in flight have to finish when it stops.",
+            show_default=f"{_GRACE_SECONDS:g}; with --reload {_RELOADING_GRACE_SECONDS:g}",
+        ),
+    ] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start again when a Python file changes.")] = False,
     loop: Annotated[Loop, typer.Option(help="The event loop; auto is uvloop where it is installed.")] = Loop.auto,
     reflection: Annotated[
         bool | None,
         typer.Option(
             "--reflection/--no-reflection",
-            help="Tell the services' contracts to whoever asks.",
+            help="Tell callers the contract when they ask: for generate, check, grpcurl.",
             show_default="on a loopback address only",
         ),
     ] = None,
@@ -111,7 +121,7 @@ def serve(
     ] = None,
     web: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, metavar="[PORT]", help=f"For browsers: an Envoy in front ({_WEB_PORT})."),
+        typer.Option(min=0, max=65535, metavar="[PORT]", help=f"Serve browsers, too, by an Envoy ({_WEB_PORT})."),
     ] = None,
     static: Annotated[
         Path | None, typer.Option(metavar="DIR", help="With --web: the files of a page, served beside the functions.")
@@ -133,6 +143,8 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    if static is not None and not static.is_dir():
+        fail(f"--static {static}: there is no such folder; name the one that has the page's index.html", MISUSED)
     if (tls_cert is None) != (tls_key is None) or (client_ca and not tls_cert):
         fail("--tls-cert and --tls-key go together, and --client-ca with both", MISUSED)
     try:
@@ -142,7 +154,7 @@ def serve(
     serving = Serving(
         host=host,
         port=port,
-        grace=_RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
+        grace=grace if grace is not None else _RELOADING_GRACE_SECONDS if reload else _GRACE_SECONDS,
         loop=loop,
         reflection=is_loopback(host) if reflection is None else reflection,
         tls=None if tls_cert is None or tls_key is None else TLS(tls_cert, tls_key, client_ca),
@@ -240,13 +252,26 @@ def list_(modules: Modules) -> None:
 
 @app.command()
 def call(
-    target: Annotated[str, typer.Argument(help="Where the server is, such as localhost:50051.")],
-    method: Annotated[str, typer.Argument(help="Service and function, such as chat.v1.ChatService/ai_response.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Where the server is, such as localhost:50051.")],
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="Service and function, such as chat.v1.ChatService/ai_response.")
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[JSON | name=text name:=json ...]", help="One JSON object or array, or arguments by name."
+            metavar="[JSON | - | name=text name:=json ...]",
+            help="One JSON object or array ('-' reads it from stdin), or arguments by name.",
         ),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--header", "-H", metavar="'NAME: VALUE'", help="Metadata of the call, such as a token; again for more."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="The call's deadline.", show_default="none"),
     ] = None,
     tls: Tls = False,
     cacert: CaCert = None,
@@ -258,6 +283,7 @@ def call(
     \b
     ephaptic-grpc call localhost:50051 chat.v1.ChatService/ai_response message="What is a generator?"
     ephaptic-grpc call localhost:50051 chat.v1.ChatService/system_load '{"interval": 0.5}'
+    ephaptic-grpc call localhost:50051 shop.v1.ShopService/orders -H "authorization: Bearer $TOKEN" --timeout 5
     """
     service, _, function = method.rpartition("/" if "/" in method else ".")
     try:
@@ -266,7 +292,9 @@ def call(
         fail(f"a method is a service and a function, such as chat.v1.ChatService/ai_response, not {method!r}", MISUSED)
     try:
         check_target(target)
-        request = pack(arguments_of(arguments or []))
+        options = Options.of(timeout, metadata_of(header or []))
+        given = [sys.stdin.buffer.read().decode(errors="surrogateescape")] if arguments == ["-"] else arguments or []
+        request = pack(arguments_of(given))
     except ValueError as error:
         fail(str(error), MISUSED)
     try:
@@ -276,7 +304,7 @@ def call(
     except ValueError as error:
         fail(str(error))
     try:
-        asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request))
+        asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request, options))
     except CallError as error:
         fail(told(error))
     except MalformedPayloadError as error:

@@ -56,13 +56,15 @@ Source = Annotated[
     ),
 ]
 ServiceName = Annotated[
-    str | None, typer.Option("--service", metavar="NAME", help="Which one, where there are several.")
+    str | None, typer.Option("--service", metavar="NAME", help="Which service, where SOURCE has several.")
 ]
 
-Tls = Annotated[bool, typer.Option("--tls", help="The server speaks TLS; the options below mean it, too.")]
+Tls = Annotated[bool, typer.Option("--tls", help="Connect by TLS; the options below mean it, too.")]
 CaCert = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The authorities that it is known by, if not those of the system."),
+    typer.Option(
+        metavar="FILE", help="Who may have issued the server's certificate.", show_default="the system's authorities"
+    ),
 ]
 Cert = Annotated[Path | None, typer.Option(metavar="FILE", help="Your own certificate, where the server asks for one.")]
 Key = Annotated[Path | None, typer.Option(metavar="FILE", help="The key of your own certificate.")]
@@ -73,6 +75,12 @@ def client_tls(tls: bool, cacert: Path | None, cert: Path | None, key: Path | No
     if (cert is None) != (key is None):
         fail("--cert and --key go together", MISUSED)
     return ClientTLS(ca=cacert, certificate=cert, key=key) if tls or cacert or cert else None
+
+
+def _check_tls(tls: ClientTLS | None, *sources: str) -> None:
+    if tls is not None and not any(map(is_address, sources)):
+        named = " and ".join(sources)
+        fail(f"--tls, --cacert, --cert and --key are for a running server (host:port), not for {named}", MISUSED)
 
 
 def compile_(
@@ -130,8 +138,10 @@ def generate(
         fail(f"the ending of {output} says nothing: {_ENDINGS}", MISUSED)
     if watch and (check or is_address(source)):
         fail("--watch is for files: not for --check, and not for a running server", MISUSED)
+    security = client_tls(tls, cacert, cert, key)
+    _check_tls(security, source)
     if not watch:
-        _generate(source, output, service, client_tls(tls, cacert, cert, key), check=check)
+        _generate(source, output, service, security, check=check)
         return
     import watchfiles  # here, since nothing else needs it
 
@@ -145,11 +155,14 @@ def generate(
 
 def check(
     source: Source,
-    against: Annotated[str, typer.Option(metavar="OLD", help="The contract that callers know, from the like.")],
+    against: Annotated[
+        str,
+        typer.Option(metavar="OLD", help="What has the one that callers know: it, too, is one of those three."),
+    ],
     service: ServiceName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     allow_unclear: Annotated[
-        bool, typer.Option("--allow-unclear", help="Exit with 0 where nothing worse is found than what is unclear.")
+        bool, typer.Option("--allow-unclear", help="Exit with 0, not 2, where something is unclear and nothing breaks.")
     ] = False,
     tls: Tls = False,
     cacert: CaCert = None,
@@ -165,6 +178,7 @@ def check(
     ephaptic-grpc check chat:chat --against localhost:50051 --json
     """
     security = client_tls(tls, cacert, cert, key)
+    _check_tls(security, source, against)
     contract = contract_of(source, service, security)
     findings = evolution(contract_of(against, service, security), contract)
     if as_json:

@@ -61,7 +61,7 @@ def test_what_is_no_service_is_refused():
 
 
 @pytest.mark.anyio
-async def test_the_functions_are_in_the_docs_of_the_app_that_it_is_mounted_in():
+async def test_the_functions_are_in_the_docs_of_the_app_that_it_is_mounted_in(caplog):
     class Order(BaseModel):  # another one of that name
         amount: int
 
@@ -74,15 +74,19 @@ async def test_the_functions_are_in_the_docs_of_the_app_that_it_is_mounted_in():
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         assert [*(await client.get("/openapi.json")).json()["paths"]] == ["/orders"]
+        assert "the docs of a FastAPI app leave out shop.v1.ShopService" in caplog.text
+        caplog.clear()
         app.mount("/rpc", rpc)
         app.openapi_schema = None
         document = (await client.get("/openapi.json")).json()
         assert (await client.get("/openapi.json")).json() == document
         assert (await client.post("/rpc/shop.v1.ShopService/Place", json=[{"item": "tea"}])).json() == 3
     assert [*document["paths"]] == ["/orders", "/rpc/shop.v1.ShopService/Place", "/rpc/shop.v1.ShopService/Deliveries"]
+    assert not caplog.records
     operation = document["paths"]["/rpc/shop.v1.ShopService/Place"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert operation["summary"] == "Take an order."
+    assert "description" not in operation  # which would say the same again
     assert body["properties"] == {"order": {"$ref": "#/components/schemas/shop.v1.ShopService.Order"}}
     schemas = document["components"]["schemas"]
     assert [*schemas["Order"]["properties"]] == ["amount"]

@@ -11,6 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from ephaptic_grpc import Service, current_call
+from ephaptic_grpc.cli import app
 
 APP = """
     import asyncio
@@ -126,6 +130,44 @@ def test_call_prints_json_a_line_for_each_value(folder, address, arguments, prin
 def test_call_says_what_is_wrong_and_exits_with_an_error(folder, address, arguments, said, code):
     result = run(folder, "call", address, *arguments)
     assert (result.stdout, result.stderr.replace(address, "ADDRESS"), result.returncode) == ("", said, code)
+
+
+def test_call_sends_headers_and_a_deadline_and_reads_stdin(folder, serve):
+    asked = Service("asked.v1.AskedService")
+
+    @asked.expose
+    def seen(text: str) -> list[str | bytes | bool | None]:
+        call, metadata = current_call(), current_call().metadata
+        return [text, metadata["authorization"], metadata["x-trace-bin"], 0 < (call.remaining() or 0) < 120]
+
+    options = ["-H", "Authorization: Bearer a:b", "-H", "x-trace-bin: AAE=", "--timeout", "60"]
+    result = run(folder, "call", serve(asked).address, "asked.v1.AskedService/seen", "-", *options, input='["in"]')
+    assert (result.stdout, result.stderr) == ('["in","Bearer a:b","AAE=",true]\n', "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["call", "x:1", METHOD, "-H", "secret"], "-H takes 'name: value', and number 1 is not of that form"),
+        (["call", "x:1", METHOD, "-H", "é: secret"], "'é' can't be a key of metadata"),
+        (["call", "x:1", METHOD, "-H", "a: secret\x07."], "'a' must be printable ASCII"),
+        (["call", "x:1", METHOD, "-H", "a-bin: secret"], "the value of a name that ends with '-bin' is base64"),
+        (["call", "x:1", METHOD, "k:=1", "k:=2"], "'k' is given twice; a list is one argument: 'k:=[1, 2]'"),
+        (
+            ["generate", "shop:shop", "-o", "x.py", "--cacert", "x"],
+            "for a running server (host:port), not for shop:shop",
+        ),
+        (
+            ["check", "a", "--against", "b.binpb", "--tls"],
+            "for a running server (host:port), not for a and b.binpb",
+        ),
+    ],
+)
+def test_what_can_never_be_right_is_said_at_once(arguments, said):
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "secret" not in result.stderr
 
 
 def test_call_wants_a_host_and_a_port(folder):

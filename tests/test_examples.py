@@ -1,5 +1,6 @@
 """The programs that the README shows, run as it says."""
 
+import json
 import os
 import re
 import shlex
@@ -13,8 +14,11 @@ from pydoc_data.topics import topics
 
 import httpx
 import pytest
+from http_server import serving_http
 
-from ephaptic_grpc import Server, connect, connect_sync
+from ephaptic_grpc import CallError, Server, connect, connect_sync
+from ephaptic_grpc.asgi import web_app
+from examples import tokens
 from examples.chat import Load, chat
 from examples.fastapi_app import Order, orders
 
@@ -118,9 +122,57 @@ def test_what_the_readme_says_of_curl(grpc_port):
             assert result.stdout.strip().endswith(end), command
 
 
+def test_grpc_and_http_drain_together(grpc_port, tmp_path, capfd):
+    """With a stream that waits for ever, and a shorter grace."""
+    text = (ROOT / "examples/fastapi_app.py").read_text()
+    for old, new in {"GRACE: Final = 5.0": "GRACE: Final = 0.3", "yield order\n": "yield order\n    {wait}\n"}.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new.format(wait="await asyncio.Event().wait()"))
+    (tmp_path / "app.py").write_text(text)
+    target = f"127.0.0.1:{grpc_port}"
+    with (
+        uvicorn_process("app:app", tmp_path) as (url, process),
+        connect_sync(target, "orders.v1.OrdersService") as client,
+    ):
+        client.place({"item": "tea"})
+        stream = iter(client.history())
+        assert next(stream)["item"] == "tea"
+        with httpx.stream("POST", f"{url}/rpc/orders.v1.OrdersService/History", json=[], timeout=30) as answer:
+            lines = answer.iter_lines()
+            assert json.loads(next(lines))["item"] == "tea"
+            process.terminate()
+            (last,) = lines
+        assert json.loads(last)["error"]["details"][0]["reason"] == "DRAINING"
+        with pytest.raises(CallError, match="draining"):
+            next(stream)
+        process.wait(15)
+    assert capfd.readouterr().err == ""
+
+
+def test_who_has_no_token_gets_nothing_whichever_way_they_come(serve):
+    served, app, bearer = serve(tokens.notes), web_app(tokens.notes), f"Bearer {tokens.TOKEN}"
+    client = served.client.with_options(metadata={"authorization": bearer})
+    assert (client.add("tea"), list(client.read()), client.count()) == (1, ["tea"], 1)
+    for call in (lambda: served.client.add("x"), lambda: next(iter(served.client.read())), served.client.count):
+        with pytest.raises(CallError, match="UNAUTHENTICATED: this needs a token"):
+            call()
+    with serving_http(app) as url:
+        for function, arguments, value in (("Add", ["milk"], "2"), ("Read", [], '"tea"\n"milk"\n'), ("Count", [], "2")):
+            path = f"{url}/notes.v1.NotesService/{function}"
+            assert httpx.post(path, json=arguments).status_code == 401
+            assert httpx.post(path, json=arguments, headers={"authorization": bearer + "x"}).status_code == 401
+            assert httpx.post(path, json=arguments, headers={"authorization": bearer}).text == value
+
+
 @contextmanager
 def uvicorn(app: str, folder: Path) -> Iterator[str]:
     """The URL of an app that uvicorn serves, on a free port."""
+    with uvicorn_process(app, folder) as (url, _):
+        yield url
+
+
+@contextmanager
+def uvicorn_process(app: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -129,7 +181,7 @@ def uvicorn(app: str, folder: Path) -> Iterator[str]:
             try:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 httpx.get(url, timeout=20)  # answered when the app has started
-                yield url
+                yield url, server
             finally:
                 server.terminate()
                 assert server.wait(15) is not None

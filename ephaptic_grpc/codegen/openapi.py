@@ -96,7 +96,8 @@ def _operation(service: str, function: Function, names: Mapping[str, str]) -> di
     operation: dict[str, Any] = {"operationId": f"{service}.{function.name}", "tags": [service]}
     if function.doc:
         operation["summary"] = function.doc.splitlines()[0]
-        operation["description"] = function.doc
+        if operation["summary"] != function.doc:
+            operation["description"] = function.doc
     operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema(body)}}}
     operation["responses"] = {"200": _answer(function, schema(function.value)), "default": _FAILURE}
     return operation

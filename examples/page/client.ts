@@ -96,7 +96,11 @@ export interface Violation {
   description: string;
 }
 
-/** A call that failed: `code` says how, `details` has what the function added, `violations` which arguments don't fit. */
+/**
+ * A call that failed: `code` says how, `details` has what the function added, `violations` which arguments don't fit.
+ *
+ * A detail that is a `google.rpc.ErrorInfo` has its `type`, `reason`, `domain` and `metadata`.
+ */
 export class CallError extends Error {
   override readonly name = "CallError";
   readonly code: Code;
@@ -110,6 +114,13 @@ export class CallError extends Error {
     this.code = code;
     this.details = details;
     this.violations = violations;
+  }
+
+  /** Whether it failed since this client was generated from an older contract than the server's: generate it again. */
+  get stale() {
+    // What servers say of a path that they don't know; a function chooses its words.
+    return (this.code === "UNIMPLEMENTED" && /^(Method not|no such) f/.test(this.message)) ||
+      this.details.some((detail) => (detail as { reason?: unknown } | null)?.reason === "CONTRACT_CHANGED");
   }
 }
 
@@ -454,11 +465,26 @@ function readDetail(detail: Uint8Array, details: unknown[], violations: Violatio
   } else if (type === "google.rpc.BadRequest") {
     eachField(value, (number, data) => {
       if (number !== 1) return;
-      const texts: Record<number, string> = {};
-      eachField(data, (part, text) => { texts[part] = decoder.decode(text); });
-      violations.push({ field: texts[1] ?? "", description: texts[2] ?? "" });
+      const [field, description] = pair(data);
+      violations.push({ field, description });
     });
+  } else if (type === "google.rpc.ErrorInfo") {
+    const [reason, domain] = pair(value);
+    const entries: [string, string][] = [];
+    eachField(value, (number, entry) => {
+      if (number === 3) entries.push(pair(entry));
+    });
+    details.push({ type, reason, domain, metadata: Object.fromEntries(entries) });
   } else {
     details.push({ type, value });
   }
+}
+
+/** The texts that are fields 1 and 2 of a message. */
+function pair(message: Uint8Array) {
+  const found: [string, string] = ["", ""];
+  eachField(message, (number, text) => {
+    if (number < 3) found[number - 1] = decoder.decode(text);
+  });
+  return found;
 }

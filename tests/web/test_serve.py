@@ -106,7 +106,8 @@ def test_the_server_goes_with_its_envoy(folder):
 
 def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder, edge):
     """Ctrl-C goes to the whole process group; a stream through Envoy must still hear of its server's drain."""
-    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--web", "0", *edge]
+    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0"]
+    command += ["--web", "0", "--grace", "7", *edge]
     with subprocess.Popen(command, cwd=folder, stderr=-1, stdout=-1, text=True, start_new_session=True) as process:
         try:
             for line in process.stderr:
@@ -131,6 +132,7 @@ def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder, edge):
             assert b"grpc-status:" in answer  # trailers: Envoy was there until the end
             assert process.wait(15) == 0
             assert process.stdout.read() == "done\n"
+            assert "in flight (1) have 7 seconds to finish" in process.stderr.read()
         finally:
             process.kill()
 
@@ -139,7 +141,10 @@ def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder, edge):
     ("arguments", "said"),
     [
         (["--static", "page"], "--static, --origin, --header and --without-envoy are for --web"),
-        (["--web", "0", "--static", "nowhere"], "nowhere is no folder"),
+        (
+            ["--web", "0", "--static", "nowhere"],
+            "--static nowhere: there is no such folder",
+        ),
         (["--web", "0", "--static", "empty"], "empty has no files to serve"),
         (["--web", "0", "--origin", "*"], "an origin is exactly what browsers send"),
         (["--web", "TAKEN"], "can't listen on 127.0.0.1:TAKEN: another program uses this port"),
@@ -179,7 +184,7 @@ def test_without_an_envoy_uvicorn_takes_its_place_and_that_is_said(folder):
             lines = iter(process.stderr.readline, "")
             url = next(found[1] for line in lines if (found := re.search(r"for browsers on (\S+)\. ", line)))
             status, _, body = post(f"{url}/shop.v1.ShopService/Nothing", b"[]")
-            assert (status, body) == (404, b'{"code":12,"message":"no such function"}')
+            assert (status, body) == (404, b'{"code":12,"message":"no such function: /shop.v1.ShopService/Nothing"}')
         finally:
             process.terminate()
             assert process.wait(15) == 0

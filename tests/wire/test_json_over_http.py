@@ -117,14 +117,25 @@ def test_a_stream_that_fails_says_so_at_its_end(client):
 
 def test_no_such_function(client, url):
     answer = client.post("Nothing", json=[])
-    assert (answer.status_code, answer.json()) == (404, {"code": 12, "message": "no such function"})
-    assert client.post(url + "/x", json=[]).status_code == 404
+    path = answer.url.path
+    assert (answer.status_code, answer.json()) == (404, {"code": 12, "message": f"no such function: {path}"})
+    for other in ("add", "%41dd"):  # the function's own name, and a way of writing that no proxy's rule knows
+        told = client.post(other, json=[]).json()["message"]
+        assert told.endswith(f"(it is called by the name of its RPC, as {path.replace('Nothing', 'Add')})")
+    told = client.post("%1b%0a" + "x" * 1000, json=[]).json()["message"]
+    assert "\\x1b" in told
+    assert len(told) < 300
+    answer = client.get(url + "/x")
+    assert (answer.status_code, answer.json()) == (404, {"code": 12, "message": "no such function: /x"})
     assert client.post(url + "/grpc.health.v1.Health/Check", json=[]).status_code == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_only_post_runs_anything(client, method):
-    assert client.request(method, "Add", headers={"content-type": "application/json"}).status_code == 405
+    answer = client.request(method, "Add", headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    if method != "HEAD":
+        assert answer.json() == {"code": 12, "message": "functions are called by POST"}
 
 
 @pytest.mark.parametrize(
@@ -134,8 +145,8 @@ def test_only_post_runs_anything(client, method):
 def test_what_a_page_can_send_without_asking_is_refused(client, kind):
     """A form, or a fetch without a preflight."""
     answer = client.post("Sleep", content=b'[0, "simple"]', headers={"content-type": kind} if kind else {})
-    assert answer.status_code == 415
-    assert "application/json" in answer.text
+    assert (answer.status_code, answer.json()["code"]) == (415, 3)
+    assert "application/json" in answer.json()["message"]
     assert "simple began" not in events
 
 
