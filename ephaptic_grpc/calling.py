@@ -74,8 +74,8 @@ async def print_items(security: ChannelSecurity, path: str, request: bytes, opti
         CallError: the call failed.
         MalformedPayloadError: what came back is not of ephaptic_grpc.
     """
-    options = [("grpc.max_receive_message_length", -1), *client_options()]  # of any size: a person has asked for it
-    async with security.aio_channel(options) as channel:
+    of_any_size = ("grpc.max_receive_message_length", -1)  # a person has asked for it
+    async with security.aio_channel([of_any_size, *client_options()]) as channel:
         method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
         try:
             async for message in method(request, timeout=options.timeout, metadata=options.metadata):

@@ -292,7 +292,7 @@ export interface Violation {
 /**
  * A call that failed: `code` says how, `details` has what the function added, `violations` which arguments don't fit.
  *
- * A detail that is a `google.rpc.ErrorInfo` has its `type`, `reason`, `domain` and `metadata`.
+ * A detail that is a protobuf message has its `type` and `value`; a `google.rpc.ErrorInfo` has its `reason`, too.
  */
 export class CallError extends Error {
   override readonly name = "CallError";
@@ -441,7 +441,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
         if (beats) silence = setTimeout(() => { end("UNAVAILABLE", "the server has fallen silent"); }, 3 * heartbeat);
         const chunk = (await reader?.read())?.value;
         clearTimeout(silence);
-        if (!chunk) throw new CallError("UNAVAILABLE", "the connection was lost before the answer's end");
+        if (!chunk) throw new CallError("UNAVAILABLE", "the connection was lost");
         chunks.push(chunk);
         size += chunk.length;
         if (size < needed) continue;
@@ -451,7 +451,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
           if (data.length < needed) break;
           const frame = data.subarray(5, needed);
           if (data[0] === 0x80) return finish(trailers(frame));
-          if (data[0]) throw malformed("a frame of an unknown kind");
+          if (data[0]) throw malformed("an unknown frame");
           data = data.subarray(needed);
           const items = values(frame);
           beats ||= !items.length;
@@ -484,7 +484,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
       for await (const item of call<T>(path, args, options, contract, false, new AbortController())) {
         if (items.push(item) > 1) break;
       }
-      if (items.length !== 1) throw malformed("not one value, as of a function that returns");
+      if (items.length !== 1) throw malformed("not one value");
       return items[0] as T;
     },
 
@@ -636,9 +636,7 @@ function failure(code: Code, get: (name: string) => string | null | undefined) {
   try {
     message = decodeURIComponent(message);
     const status = Uint8Array.from(atob(get("grpc-status-details-bin") ?? ""), (byte) => byte.charCodeAt(0));
-    eachField(status, (number, detail) => {
-      if (number === 3) readDetail(detail, details, violations);
-    });
+    for (const detail of fields(status, 3)) readDetail(detail, details, violations);
   } catch {
     // A stranger's details: the code still says what happened.
   }
@@ -647,37 +645,27 @@ function failure(code: Code, get: (name: string) => string | null | undefined) {
 
 /** Reads a google.protobuf.Any: what a function added, or what is wrong with the arguments. */
 function readDetail(detail: Uint8Array, details: unknown[], violations: Violation[]) {
-  let type = "";
-  let value = new Uint8Array();
-  eachField(detail, (number, data) => {
-    if (number === 1) type = decoder.decode(data).replace(/.*\//, "");
-    if (number === 2) value = data as typeof value;
-  });
+  const type = textOf(detail, 1).replace(/.*\//, "");
+  const value = fields(detail, 2).pop() ?? new Uint8Array();
   if (type === "ephaptic_grpc.v1.Payload") {
     details.push(...values(value));
   } else if (type === "google.rpc.BadRequest") {
-    eachField(value, (number, data) => {
-      if (number !== 1) return;
-      const [field, description] = pair(data);
-      violations.push({ field, description });
-    });
-  } else if (type === "google.rpc.ErrorInfo") {
-    const [reason, domain] = pair(value);
-    const entries: [string, string][] = [];
-    eachField(value, (number, entry) => {
-      if (number === 3) entries.push(pair(entry));
-    });
-    details.push({ type, reason, domain, metadata: Object.fromEntries(entries) });
+    for (const violation of fields(value, 1)) {
+      violations.push({ field: textOf(violation, 1), description: textOf(violation, 2) });
+    }
   } else {
-    details.push({ type, value });
+    details.push(type === "google.rpc.ErrorInfo" ? { type, value, reason: textOf(value, 1) } : { type, value });
   }
 }
 
-/** The texts that are fields 1 and 2 of a message. */
-function pair(message: Uint8Array) {
-  const found: [string, string] = ["", ""];
-  eachField(message, (number, text) => {
-    if (number < 3) found[number - 1] = decoder.decode(text);
+function textOf(message: Uint8Array, number: number) {
+  return decoder.decode(fields(message, number).pop());
+}
+
+function fields(message: Uint8Array, wanted: number) {
+  const found: Uint8Array[] = [];
+  eachField(message, (number, data) => {
+    if (number === wanted) found.push(data);
   });
   return found;
 }
