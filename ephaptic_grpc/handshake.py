@@ -1,6 +1,7 @@
 """Why a client can't connect: a handshake of its own, once gRPC's has failed, says what gRPC's words don't."""
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
@@ -37,6 +38,7 @@ _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "R
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 """What a client of HTTP/2 begins with; some servers say nothing before it."""
 
+_HUNG_UP: Final = "the server hung up in the middle of the TLS handshake"
 _NO_CONNECTION: Final = "failed to connect to all addresses"
 _NO_ANSWER: Final = re.compile(r"to connect to remote host: (?!Connection refused)")
 """Of the last of its addresses, gRPC tells why. Where one was refused, another may have answered."""
@@ -145,14 +147,18 @@ def _of_tls(host: str, port: int, tls: ClientTLS) -> str | None:
             return None if _goes_on(connection) else _of_client(tls)
     except ssl.SSLCertVerificationError as error:
         return _of_server(host, port, error, tls)
+    except ConnectionRefusedError:
+        return None
     except (ssl.SSLEOFError, ConnectionError):
-        return "the server hung up in the middle of the TLS handshake"
+        return _HUNG_UP
     except ssl.SSLError as error:
         if error.reason in _NO_TLS:
             return "this client speaks TLS, the server doesn't"
         if error.reason and "ALERT" in error.reason:
             return f"the server refuses the TLS handshake ({error.reason.replace('_', ' ').lower()})"
         return None
+    except OSError as error:
+        return _HUNG_UP if error.errno == errno.ENOTCONN else None
 
 
 def _goes_on(connection: ssl.SSLSocket) -> bool:

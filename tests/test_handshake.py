@@ -120,8 +120,9 @@ async def test_a_client_says_why_it_can_not_connect(case, said):
 @one_loop
 async def test_what_has_nothing_to_do_with_tls_is_said_as_it_was(authority):
     async with connect("localhost:1", service, tls=ClientTLS(ca=authority.ca)) as client:
-        with pytest.raises(CallError, match="Connection refused"):
+        with pytest.raises(CallError, match="Connection refused") as caught:
             await client.one()
+        assert caught.value.message.startswith("failed to connect")
     strange = grpc.ssl_channel_credentials(authority.ca.read_bytes())
     async with Server(service, port=0) as server, connect(server.address, service, credentials=strange) as client:
         with pytest.raises(CallError, match=r"^UNAVAILABLE: failed to connect"):  # whose object nobody can look into

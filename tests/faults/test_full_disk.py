@@ -67,7 +67,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path):
             try:
                 asyncio.run(fail_and_call(_address(process.pid)))
                 process.terminate()
-                assert process.wait(20) == 0
+                assert process.wait(20) in (0, 120)  # Python's own, where the end of the log can't be written
             finally:
                 process.kill()
 

@@ -21,6 +21,7 @@ from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.calling import print_items
 from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.limits import JSON_BYTES
+from ephaptic_grpc.options import Options
 from ephaptic_grpc.payload import pack
 
 pytestmark = pytest.mark.anyio
@@ -213,7 +214,8 @@ async def test_items(name):
 async def test_a_call_from_a_shell_takes_any_size(capfdbinary):
     async with Server(bounded, port=0) as server:
         request = pack(b"[%d]" % (JSON_BYTES + 1000))
-        await print_items(ChannelSecurity(server.address, None, None), "/limits.v1.LimitsService/LongTextOf", request)
+        path = "/limits.v1.LimitsService/LongTextOf"
+        await print_items(ChannelSecurity(server.address, None, None), path, request, Options.of(None, ()))
     assert len(capfdbinary.readouterr().out) == JSON_BYTES + 1001
 
 
