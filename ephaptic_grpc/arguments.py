@@ -10,14 +10,21 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
+from pydantic_core import (
+    CoreSchema,
+    PydanticSerializationError,
+    SchemaError,
+    SchemaSerializer,
+    SchemaValidator,
+    from_json,
+    to_json,
+)
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
 from ephaptic_grpc.values import (
+    Nan,
     is_callable,
-    may_have_nan,
-    may_hide_nan,
     parameters_schema,
     refuse_nan,
     split_definitions,
@@ -59,17 +66,18 @@ class Arguments:
                 raise ExposeError(f"parameter {argument['name']!r} is something to call, and JSON can't carry that")
         taken = [argument["schema"] for argument in arguments["arguments_schema"]]
         taken += [arguments[rest] for rest in ("var_args_schema", "var_kwargs_schema") if rest in arguments]
-        self._may_have_nan = any(may_have_nan(with_definitions(schema, definitions)) for schema in taken)
+        nan = Nan(definitions)
+        self._may_have_nan = any(map(nan.is_possible, taken))
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
         self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
         # So many positions are all that a call needs; more than there are where it needs named ones as well.
         positions_do = self._required.issubset(self._positions)
         self._enough = len(self._required) if positions_do else len(self._positions) + 1
-        self._prepare_dump(parameters)
+        self._prepare_dump(parameters, definitions, arguments, nan)
 
-    def _prepare_dump(self, parameters: list[inspect.Parameter]) -> None:
-        definitions, arguments = split_definitions(self.schema)
-
+    def _prepare_dump(
+        self, parameters: list[inspect.Parameter], definitions: list[CoreSchema], arguments: Any, nan: Nan
+    ) -> None:
         def serialiser(schema: Any) -> Callable[[object], bytes]:
             whole = with_definitions(schema, definitions)
             config = serialiser_config(whole)
@@ -79,7 +87,7 @@ class Arguments:
             # leaves out what the server computes itself.
             serialiser = SchemaSerializer(whole, config)
             write = partial(serialiser.to_json, by_alias=True, round_trip=True, warnings=False)
-            return partial(_dump_without_nan, serialiser, write) if may_hide_nan(whole) else write
+            return partial(_dump_without_nan, serialiser, write) if nan.is_hidden(schema) else write
 
         self._dump: dict[str, tuple[bytes, Callable[[object], bytes]]] = {}
         for schema in arguments["arguments_schema"]:

@@ -96,7 +96,8 @@ class Value:
         parameter = inspect.Parameter("value", inspect.Parameter.POSITIONAL_ONLY, annotation=annotation)
         schema = parameters_schema([parameter])
         definitions, arguments = split_definitions(schema)
-        self.schema: CoreSchema = with_definitions(arguments["arguments_schema"][0]["schema"], definitions)
+        schema = arguments["arguments_schema"][0]["schema"]
+        self.schema: CoreSchema = with_definitions(schema, definitions)
         if is_callable(self.schema):
             raise ExposeError(f"it gives {annotation}, and JSON can't carry something to call: give what comes of it")
         validator = SchemaValidator(self.schema, VALIDATOR_CONFIG)
@@ -105,7 +106,7 @@ class Value:
         self._serialise = serialiser.to_json
         # To look for misfits costs ten times what it takes to write a string.
         self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
-        self._may_hide_nan: Final = may_hide_nan(self.schema)
+        self._may_hide_nan: Final = Nan(definitions).is_hidden(schema)
         self.load = validator.validate_json
         """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
 
@@ -209,14 +210,21 @@ def _has_nan(json: bytes) -> bool:
     return False
 
 
-def may_hide_nan(schema: CoreSchema) -> bool:
-    """Whether Pydantic can make null of a float that is no number, without its author having said so."""
-    return may_have_nan(schema) and not _says_what_nan_is(schema)
+class Nan:
+    """Where a float can be no number, in values of schemas that share definitions: these are read through once."""
 
+    def __init__(self, definitions: list[CoreSchema]) -> None:
+        self._shared: Final = bool(definitions)
+        self._floats: Final = _has_floats(definitions)
+        self._said: Final = _says_what_nan_is(definitions)
 
-def may_have_nan(schema: CoreSchema) -> bool:
-    """Whether a float in values of a schema can be no number. One that is declared outside of any class can't."""
-    return not _always_fits(schema) and _has_floats(schema)
+    def is_possible(self, schema: CoreSchema) -> bool:
+        """Whether there can be one. A float that is declared outside of any class is a number."""
+        return self._floats or ((self._shared or not _always_fits(schema)) and _has_floats(schema))
+
+    def is_hidden(self, schema: CoreSchema) -> bool:
+        """Whether Pydantic can make null of one, without its author having said so."""
+        return not self._said and self.is_possible(schema) and not _says_what_nan_is(schema)
 
 
 def _has_floats(schema: Any) -> bool:
