@@ -90,7 +90,7 @@ async def with_sockets(library: str, stubs: str, address: str) -> AsyncIterator[
 
 
 def _no_stream(function: str, count: int) -> Any:
-    raise NotImplementedError
+    raise RuntimeError(f"{function}: this client only measures unary calls")
 
 
 class _Connection(asyncio.Protocol):

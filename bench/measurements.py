@@ -193,7 +193,7 @@ def _memory(pair: Pair, seconds: float) -> Figure:
     return Figure((after - before) / _OPEN_STREAMS / 1024)
 
 
-def _size(pair: Pair, seconds: float) -> Figure:  # noqa: ARG001
+def _size(pair: Pair, seconds: float) -> Figure:  # noqa: ARG001  every measurement is called so
     """What a page has to load of a library."""
     return Figure(pair.client.ask("size"))
 

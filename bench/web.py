@@ -59,7 +59,7 @@ async def connect_web(functions: str, address: str) -> AsyncIterator[Commands]:
 
 
 @asynccontextmanager
-async def grpc_web(functions: str, address: str) -> AsyncIterator[Commands]:  # noqa: ARG001
+async def grpc_web(functions: str, address: str) -> AsyncIterator[Commands]:  # noqa: ARG001  every variant is called so
     yield Library("grpc-web")
 
 

@@ -89,7 +89,7 @@ async def vanish(scale: Scale, say: Say) -> list[Figure]:
     return [Figure("slowest clean-up after a client's SIGKILL", max(took), 100, "ms", slack=20)]
 
 
-async def black_hole(scale: Scale, say: Say) -> list[Figure]:  # noqa: ARG001
+async def black_hole(scale: Scale, say: Say) -> list[Figure]:  # noqa: ARG001  every part is called so
     """A connection over which nothing comes any more, with the figures of production."""
     with ServerProcess() as server:
         async with (

@@ -126,7 +126,7 @@ async def dies_once(runs: Path) -> int:
 
 
 @service.expose(idempotent=True)
-async def dies_once_and_may(runs: Path, ballast: str = "") -> int:  # noqa: ARG001
+async def dies_once_and_may(runs: Path, ballast: str = "") -> int:  # noqa: ARG001  it is only sent
     """The same, of a function that clients may call again, with as much to say as it has."""
     return _run(runs)
 
@@ -177,7 +177,7 @@ def _serve_again_and_again(port: int, bound: Limits) -> None:
     """Serve in a child, which is forked before gRPC has done anything, and so takes milliseconds to start."""
     stopped = False
 
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001  as signals call it
         nonlocal stopped
         stopped = True
         os.kill(child, signal.SIGTERM)
