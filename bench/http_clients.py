@@ -89,7 +89,7 @@ async def with_sockets(library: str, stubs: str, address: str) -> AsyncIterator[
         connection.close()
 
 
-def _no_stream(function: str, count: int) -> Any:
+def _no_stream(function: str, count: int) -> Any:  # noqa: ARG001  every client is called so
     raise RuntimeError(f"{function}: this client only measures unary calls")
 
 
