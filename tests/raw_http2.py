@@ -42,7 +42,16 @@ class RawHttp2:
         self.socket.close()
 
     def flush(self) -> None:
-        self.socket.sendall(self.http.data_to_send())
+        self.pour([self.http.data_to_send()])
+
+    def pour(self, frames: Iterable[bytes]) -> bool:
+        """Send these as they are. Whether all were taken: a server may hang up, and how soon it does is chance."""
+        try:
+            for data in frames:
+                self.socket.sendall(data)
+        except ConnectionError:
+            return False
+        return True
 
     def send(self, path: bytes, body: bytes = b"", headers: Iterable[Header] = (), *, end: bool = True) -> int:
         """Begin a call with one message, or with a body of any bytes: the number of its stream."""

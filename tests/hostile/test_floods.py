@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,7 @@ def calls(raw: RawHttp2, *, reset: bool) -> Iterator[bytes]:
 
 def test_rapid_reset(address):
     with RawHttp2(address) as raw:
-        for _, data in zip(range(10_000), calls(raw, reset=True), strict=False):
-            raw.socket.sendall(data)
+        raw.pour(islice(calls(raw, reset=True), 10_000))
 
 
 def test_a_connection_has_so_many_calls_open_and_no_more(address):
@@ -83,8 +83,7 @@ def test_a_connection_has_so_many_calls_open_and_no_more(address):
         raw.call(b"/floods.v1.FloodsService/Add", message(pack(b"[2,3]")))
         assert raw.http.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] == STREAMS_PER_CONNECTION
     with RawHttp2(address) as raw:
-        for _, data in zip(range(STREAMS_PER_CONNECTION + 1_000), calls(raw, reset=False), strict=False):
-            raw.socket.sendall(data)
+        raw.pour(islice(calls(raw, reset=False), STREAMS_PER_CONNECTION + 1_000))
         assert any(frame.startswith(b"\0\0\x04\x03") for frame in raw_frames(raw))  # RST_STREAM
 
 
@@ -98,11 +97,10 @@ def raw_frames(raw: RawHttp2) -> Iterator[bytes]:
 
 def test_a_ping_flood_ends_the_connection(address):
     with RawHttp2(address) as raw:
-        for _ in range(20):
-            raw.socket.sendall(PingFrame(0, b"12345678").serialize())
+        raw.pour([PingFrame(0, b"12345678").serialize()] * 20)
         assert any(frame[3] == 7 and frame.endswith(b"too_many_pings") for frame in raw_frames(raw))
 
 
 def test_settings_without_an_end(address):
     with RawHttp2(address) as raw:
-        raw.socket.sendall(SettingsFrame(0).serialize() * 100_000)
+        raw.pour([SettingsFrame(0).serialize() * 100_000])

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -89,22 +90,12 @@ def frames_of_calls(raw: RawHttp2, more: Callable[[int], list[Any]]) -> Iterator
         yield b"".join(frame.serialize() for frame in (headers, DataFrame(stream, FIVE), *more(stream)))
 
 
-def cut_off(raw: RawHttp2, frames: Iterator[bytes], most: int) -> bool:
-    """Whether the server hangs up, or says that it will, before so many have been taken."""
-    with suppress(ConnectionError):
-        for count, data in enumerate(frames):
-            if count > most:
-                return False
-            raw.socket.sendall(data)
-    return True
-
-
 def test_rapid_reset(envoy):
     with others_are_served(envoy):
         for _ in range(3):
             with RawHttp2(envoy) as raw:
                 resets = frames_of_calls(raw, lambda stream: [RstStreamFrame(stream, error_code=8)])
-                assert cut_off(raw, resets, 50_000)
+                assert not raw.pour(islice(resets, 50_000))
 
 
 def test_floods_of_what_costs_its_sender_nothing(envoy):
@@ -125,7 +116,7 @@ def test_floods_of_what_costs_its_sender_nothing(envoy):
     with others_are_served(envoy):
         for flood in (lambda _: pings(), lambda _: headers_without_an_end(), empty_data):
             with RawHttp2(envoy) as raw:
-                assert cut_off(raw, flood(raw), 20_000)
+                assert not raw.pour(islice(flood(raw), 20_000))
 
 
 def test_requests_that_dawdle(envoy):
@@ -137,7 +128,8 @@ def test_requests_that_dawdle(envoy):
             connection.sendall(b"POST " + ADD + b" HTTP/1.1\r\nhost: localhost\r\n")
         for number in range(5):
             for connection in slow:
-                connection.sendall(b"x-slow-%d: a\r\n" % number)
+                with suppress(ConnectionError):  # on a busy machine the ten seconds may be over
+                    connection.sendall(b"x-slow-%d: a\r\n" % number)
             time.sleep(1)  # as they do
         for connection in slow:
             assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
@@ -172,7 +164,8 @@ def test_headers(ask, envoy, headers, ends):
 def test_long_headers_of_http_1(envoy):
     host, port = envoy.split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
-        connection.sendall(b"POST " + ADD + b" HTTP/1.1\r\nhost: localhost\r\nx-long: " + b"v" * 100_000 + b"\r\n\r\n")
+        with suppress(ConnectionError):  # it has seen enough before the end
+            connection.sendall(b"POST " + ADD + b" HTTP/1.1\r\nhost: localhost\r\nx-long: " + b"v" * 100_000)
         assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
