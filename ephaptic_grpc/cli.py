@@ -3,8 +3,11 @@
 import asyncio
 import io
 import logging
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -361,6 +364,7 @@ def _use_experiments() -> None:
 
 def _serve_again(modules: list[str], serving: Serving) -> None:
     """Serve in a process of its own, until a file changes. What is wrong now may be right then."""
+    threading.Thread(target=_end_with_watcher, daemon=True).start()
     try:
         _serve(modules, serving)
     except (SourceError, typer.Exit) as failure:
@@ -368,6 +372,14 @@ def _serve_again(modules: list[str], serving: Serving) -> None:
             say(f"error: {failure}")
         say("Waiting for a change.")
         sys.exit(FAILED)
+
+
+def _end_with_watcher() -> None:
+    """End this process when the one that watches files has ended, be it by SIGKILL: else it would keep the port."""
+    watcher = multiprocessing.parent_process()
+    if watcher is not None:
+        watcher.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _serve(modules: list[str], serving: Serving) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from waiting import eventually_sync
 
 from ephaptic_grpc import Service, current_call
 from ephaptic_grpc.cli import app
@@ -56,14 +57,16 @@ def run(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, stop: int = signal.SIGTERM) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(
+    folder: Path, *arguments: str, stop: int = signal.SIGTERM, ends: int = 0
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of a server that listens, and its process, which ends with the block, and well."""
     command = [sys.executable, "-m", "ephaptic_grpc", "serve", "--port", "0", *arguments]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             yield next_address(server), server
             server.send_signal(stop)
-            assert server.wait(15) == 0
+            assert server.wait(15) == ends
         finally:
             server.kill()
 
@@ -338,19 +341,28 @@ def test_reload_serves_what_changed(folder):
         assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "41\n"
 
 
+def test_a_server_that_reloads_ends_with_its_watcher(folder):
+    with serving(folder, "shop", "--reload", stop=signal.SIGKILL, ends=-signal.SIGKILL) as (address, _):
+        pass
+    eventually_sync(lambda: run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").returncode != 0)
+
+
 def test_reload_waits_for_what_is_wrong_to_be_mended(folder):
     (folder / "odd.py").write_text("from ephaptic_grpc import expose\n@expose\ndef _odd(): ...\n")
     command = [sys.executable, "-m", "ephaptic_grpc", "serve", "odd", "--port", "0", "--reload"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr.readline().startswith("Watching ")
-        assert server.stderr.readline().startswith("error: _odd ")
-        assert server.stderr.readline() == "Waiting for a change.\n"
-        (folder / "odd.py").write_text("from ephaptic_grpc import expose\n@expose\ndef odd() -> int: return 1\n")
-        address = next_address(server)
-        assert run(folder, "call", address, "functions.v1.FunctionsService/odd").stdout == "1\n"
-        server.send_signal(signal.SIGINT)
-        server.wait(15)
-        assert "Traceback" not in server.stderr.read()
+        try:
+            assert server.stderr.readline().startswith("Watching ")
+            assert server.stderr.readline().startswith("error: _odd ")
+            assert server.stderr.readline() == "Waiting for a change.\n"
+            (folder / "odd.py").write_text("from ephaptic_grpc import expose\n@expose\ndef odd() -> int: return 1\n")
+            address = next_address(server)
+            assert run(folder, "call", address, "functions.v1.FunctionsService/odd").stdout == "1\n"
+            server.send_signal(signal.SIGINT)
+            server.wait(15)
+            assert "Traceback" not in server.stderr.read()
+        finally:
+            server.kill()
 
 
 def test_compile_writes_once_and_check_tells_when_it_must_be_done_again(folder):
