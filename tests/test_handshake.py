@@ -34,6 +34,12 @@ def authority(tmp_path_factory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch) -> None:
+    """A busy machine may need longer for a step than a client should wait."""
+    monkeypatch.setattr("ephaptic_grpc.handshake._STEP_SECONDS", 10.0)
+
+
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory) -> Authority:
     return Authority(tmp_path_factory.mktemp("stranger"))
