@@ -155,7 +155,7 @@ async def mixed(scale: Scale, say: Say) -> list[Figure]:
     growth = slope([(seconds / 60, usage.memory / _MIB) for seconds, usage in points])
     return [
         Figure("calls that did not end as they should", load.wrong, 0),
-        Figure("growth of resident memory", growth, 1, "MiB/min", slack=20),
+        Figure("growth of resident memory", growth, 1, "MiB/min", slack=5),
         Figure("tasks more than at the start", after.tasks - before.tasks, 0),
         Figure("threads of Python more than at the start", after.threads - before.threads, 0),
         Figure("threads of gRPC's own pool more than at the start", after.grpc_threads - before.grpc_threads, 4),

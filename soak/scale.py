@@ -36,4 +36,4 @@ class Scale:
     slow: float = 60.0
 
 
-SHORT = Scale(kills=20, vanished=3, deadlines=5, streams=1_000, connections=10, bound=50, seconds=10.0, slow=5.0)
+SHORT = Scale(kills=20, vanished=3, deadlines=5, streams=1_000, connections=10, bound=50, seconds=60.0, slow=5.0)
