@@ -6,9 +6,10 @@ the server stops listening, for everybody (seen in grpcio 1.85; in 1.62 the call
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Final
+from types import coroutine
+from typing import Any, Final
 
 import grpc
 
@@ -46,12 +47,10 @@ class Listener:
             OSError: the port is taken.
         """
         server = self._make()
-        before = asyncio.all_tasks()
-        await server.start()
-        self._servers.add(server)
-        for task in asyncio.all_tasks() - before:
+        for task in await _started(server):
             if getattr(task.get_coro(), "__qualname__", "").endswith("_server_main_loop"):
                 task.add_done_callback(lambda accepting: self._accepted_its_last(accepting, server))
+        self._servers.add(server)
 
     async def stop(self, grace: float) -> None:
         """Stop listening, let calls in flight finish for ``grace`` seconds, and cancel the others."""
@@ -75,8 +74,8 @@ class Listener:
         if self._stopping or accepting.cancelled() or accepting.exception() is None:
             return
         logger.error("a caller sent a path that is not UTF-8, which breaks gRPC's server: listening again")
-        for coroutine in (self._start_again(), self._let_finish(server)):
-            task = accepting.get_loop().create_task(coroutine)
+        for going_on in (self._start_again(), self._let_finish(server)):
+            task = accepting.get_loop().create_task(going_on)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -98,3 +97,15 @@ class Listener:
         with suppress(asyncio.CancelledError):
             await server.stop(_UNTIL_IT_ENDS)
             self._servers.discard(server)
+
+
+@coroutine
+def _started(server: grpc.aio.Server) -> Generator[Any, Any, set[asyncio.Task[Any]]]:
+    """Start a server: the tasks that this made, none of them another server's that starts at the same time."""
+    before = asyncio.all_tasks()
+    steps = server.start().__await__()
+    waiting = next(steps)  # it makes them before it waits
+    made = asyncio.all_tasks() - before
+    yield waiting
+    yield from steps
+    return made

@@ -16,7 +16,7 @@ from http_server import serving_http
 from raw_http2 import RawHttp2, message
 from waiting import eventually, eventually_sync
 
-from ephaptic_grpc import CallError, Service, SyncClient
+from ephaptic_grpc import CallError, Server, Service, SyncClient, connect_sync
 from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.payload import pack, unpack
 
@@ -202,6 +202,26 @@ def test_a_path_that_is_no_text_stops_nobody(serve, path, caplog):
         eventually_sync(lambda: calls_well(served.client))
     ran.clear()  # and what was in flight ends well
     assert unpack(pending.result(timeout=20)) == b'"flight"'
+    caplog.clear()
+
+
+def test_servers_that_start_at_the_same_time_break_one_by_one(caplog):
+    async def both() -> None:
+        servers = [Server(paths, port=0), Server(paths, port=0)]
+        await asyncio.gather(*(server.start() for server in servers))
+        for server in servers:
+            caplog.clear()
+            await asyncio.to_thread(break_and_call, server.address)
+            assert caplog.text.count("listening again") <= 1
+        await asyncio.gather(*(server.stop() for server in servers))
+
+    def break_and_call(address: str) -> None:
+        with RawHttp2(address) as raw, connect_sync(address, paths) as client:
+            assert raw.call(b"/\xff", message(b"")).get(b"grpc-status") != b"0"
+            eventually_sync(lambda: calls_well(client))
+
+    asyncio.run(both())
+    ran.clear()
     caplog.clear()
 
 
