@@ -149,7 +149,7 @@ def _of_tls(host: str, port: int, tls: ClientTLS) -> str | None:
         return _of_server(host, port, error, tls)
     except ConnectionRefusedError:
         return None
-    except (ssl.SSLEOFError, ConnectionError):
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):  # the second in early 3.11
         return _HUNG_UP
     except ssl.SSLError as error:
         if error.reason in _NO_TLS:
