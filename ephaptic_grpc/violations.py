@@ -32,11 +32,14 @@ _MESSAGE_OVERHEAD: Final = 4
 _CONTRACT_NOTE: Final = 200
 """Bytes that are kept free for what a stale client is told."""
 
-_SHORTEST_SECRET: Final = 4
-"""Characters of a value that is struck out; a shorter one is in too many words by chance."""
+_IN_WORDS_BY_CHANCE: Final = 4
+"""A value of fewer characters is struck out where it is a word of its own only."""
 
-_OWN_KINDS: Final = {*get_args(ErrorType)} - {"assertion_error", "union_tag_invalid", "value_error"}
-"""Errors whose words are Pydantic's own; of these three, a validator's or, in part, the input's."""
+_OWN_KINDS: Final = {*get_args(ErrorType)} - {"assertion_error", "value_error"}
+"""Errors whose words are Pydantic's own, which repeat nothing but a tag; of these two they are a validator's."""
+
+_TAG_INVALID: Final = "union_tag_invalid"
+_AFTER_TAG: Final = " found using "
 
 _NOTHING_ELSE: Final = "it does not fit"
 """What is said where the words could repeat what nobody has looked for in them."""
@@ -138,18 +141,19 @@ class _Words:
             kind: Pydantic's name of what is wrong with it.
             text: the words of Pydantic or of a validator.
         """
-        if isinstance(value, dict | list):
-            if kind in _OWN_KINDS:
-                return text  # of an object or an array, Pydantic's own words repeat nothing
-            if len(text) > STRUCK_OUT_CHARS:
-                return _NOTHING_ELSE
+        if kind == _TAG_INVALID:
+            return f"Input tag '…'{_AFTER_TAG}{text.rpartition(_AFTER_TAG)[2]}"
+        if kind in _OWN_KINDS:
+            return text
+        if isinstance(value, dict | list) and len(text) > STRUCK_OUT_CHARS:
+            return _NOTHING_ELSE
         folded = _folded(text)
         for scalar in _scalars(value):
             if self._left == 0:
                 return _NOTHING_ELSE
             self._left -= 1
             stripped = scalar.strip()
-            if _SHORTEST_SECRET <= len(stripped) <= len(text):
+            if 0 < len(stripped) <= len(text):
                 # As a validator that strips it, folds its case or shows its repr() can have it.
                 for form in {repr(stripped)[1:-1], stripped}:
                     text, folded = _strike_out(_folded(form), text, folded)
@@ -159,10 +163,13 @@ class _Words:
 def _strike_out(form: str, text: str, folded: str) -> tuple[str, str]:
     if form not in folded:
         return text, folded
-    kept, at = [], 0
-    while (found := folded.find(form, at)) >= 0:
-        kept.append((text[at:found], folded[at:found]))
-        at = found + len(form)
+    kept, at, after = [], 0, 0
+    while (found := folded.find(form, after)) >= 0:
+        after = found + len(form)
+        beside = folded[max(found - 1, 0) : found] + folded[after : after + 1]
+        if len(form) >= _IN_WORDS_BY_CHANCE or not any(map(str.isalnum, beside)):
+            kept.append((text[at:found], folded[at:found]))
+            at = after
     kept.append((text[at:], folded[at:]))
     return "…".join(text for text, _ in kept), "…".join(folded for _, folded in kept)
 

@@ -111,6 +111,10 @@ def folded(value: Annotated[str, StringConstraints(to_lower=True), AfterValidato
 
 
 @service.expose
+def sized(size: Literal["small", "large"]) -> None: ...
+
+
+@service.expose
 def login(login: Login) -> None: ...
 
 
@@ -200,7 +204,12 @@ def test_arguments_that_a_function_does_not_take(untyped):
         ({"kind": "cat"}, "animal.lives", "Field required"),
         ({"kind": "dog", "tricks": ["sit", 3]}, "animal.tricks[1]", "valid string"),
         ({}, "animal", "discriminator 'kind'"),
-        ({"kind": "fish of mine"}, "animal", "Input tag '…' found using 'kind'"),
+        (
+            {"kind": "ca"},
+            "animal",
+            "Input tag '…' found using 'kind' does not match any of the expected tags: 'cat'",
+        ),
+        ({"kind": "' found using "}, "animal", "Input tag '…' found using 'kind' does not"),
         (3, "animal", "object"),
     ],
 )
@@ -289,6 +298,19 @@ def test_what_a_validator_says_does_not_repeat_the_input(client, name, secret):
     error = refusal(getattr(client, name), secret)
     assert "hunter2" not in f"{error.message} {error.details}".lower()
     assert "is not allowed" in error.message
+
+
+@pytest.mark.parametrize("name", ["said", "shown", "stripped", "folded"])
+def test_nor_a_short_one_which_stays_where_it_is_part_of_a_word(client, name):
+    ((_, text),) = violations(refusal(getattr(client, name), "123"))
+    assert text in ("Value error, … is not allowed", "Value error, '…' is not allowed")
+    ((_, text),) = violations(refusal(getattr(client, name), "all"))
+    assert text.endswith(" is not allowed")
+
+
+def test_what_is_expected_is_told_whole(untyped):
+    for size in ("larg", "small or", "e", "'small'"):
+        assert violations(refusal(untyped.sized, size)) == [("size", "Input should be 'small' or 'large'")]
 
 
 def test_nor_does_what_it_says_of_a_whole_model(client):
