@@ -259,6 +259,11 @@ def _advised(failed: CallError) -> CallError:
     return CallError(failed.code, said, failed.details)
 
 
+def cancelled() -> CallError:
+    """What a call raises that its own client has ended."""
+    return CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client")
+
+
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:
     """What is raised for a function that a service hasn't."""
     return AttributeError(f"{service} has no function {name!r}{suggestion(name, known)}")

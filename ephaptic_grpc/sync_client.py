@@ -17,6 +17,7 @@ from ephaptic_grpc.remote import (
     Functions,
     FunctionsAsAttributes,
     Method,
+    cancelled,
     channel_options,
     named,
     remote_of,
@@ -106,7 +107,7 @@ class SyncStream(Iterator[T], Generic[T]):
                     self._come = self._method.items(message)
         except StopIteration:
             if self._left:
-                raise CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client") from None
+                raise cancelled() from None
             self._ended = True
             raise
         except grpc.RpcError as error:
