@@ -18,7 +18,6 @@ from ephaptic_grpc.remote import (
     Functions,
     FunctionsAsAttributes,
     Method,
-    cancelled,
     channel_options,
     named,
     remote_of,
@@ -86,8 +85,9 @@ def connect(
             RESOURCE_EXHAUSTED. None means 4 MiB, or what a ``Service`` or a generated client says of its functions.
 
     Raises:
-        TypeError, ValueError: ``target`` can't be a server, or ``service`` is none of these; no header can carry the
-            metadata; a file of ``tls`` can't be used; or ``reply_bytes`` is no number of bytes.
+        TypeError, ValueError: ``target`` can't be a server, or ``service`` is none of these; ``timeout`` is no number
+            of seconds; no header can carry the metadata; a file of ``tls`` can't be used; or ``reply_bytes`` is no
+            number of bytes.
         OSError: a file of ``tls`` can't be read.
     """
     check_target(target)
@@ -146,7 +146,7 @@ class DeclaredClient(BaseClient):
             except grpc.RpcError as error:
                 raise await connection.security.explain_soon(method.failure(error)) from None
             except asyncio.CancelledError:
-                raise await _cancelled() from None
+                raise await _cancelled(method) from None
             return value(reply)
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
@@ -194,7 +194,7 @@ class Client(FunctionsAsAttributes, DeclaredClient):
         return self._callable(self._functions.method_of(function))
 
 
-async def _cancelled() -> BaseException:
+async def _cancelled(method: Method) -> BaseException:
     """What the CancelledError means that grpc.aio raises of its own: this task was cancelled, or else its call was.
 
     Raises:
@@ -202,7 +202,7 @@ async def _cancelled() -> BaseException:
     """
     task = asyncio.current_task()
     if task is None or not task.cancelling():
-        return cancelled()
+        return method.cancelled()
     await asyncio.sleep(0)  # until its scope is left, anyio cancels a task again wherever it waits
     return asyncio.CancelledError()
 

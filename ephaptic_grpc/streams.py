@@ -11,7 +11,7 @@ from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.limits import AHEAD_SECONDS
 from ephaptic_grpc.payload import KIND_STREAM
-from ephaptic_grpc.remote import Method, cancelled
+from ephaptic_grpc.remote import Method
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Stream(AsyncIterator[T], Generic[T]):
                         self._turn = perf_counter() + AHEAD_SECONDS
                     return item
                 if self._left:
-                    raise cancelled()
+                    raise self._method.cancelled()
                 cancelling = _cancelling()
                 message = await self._next()
                 self._turn = perf_counter() + AHEAD_SECONDS
@@ -74,14 +74,15 @@ class Stream(AsyncIterator[T], Generic[T]):
         except StopAsyncIteration:
             # A step that was cancelled ended grpc's own iterator, and the call with it.
             if self._left or self._call.cancelled():
-                raise cancelled() from None
+                raise self._method.cancelled() from None
             self._ended = True
             raise
         except grpc.RpcError as error:
             raise await self._security.explain_soon(self._method.failure(error)) from None
         except asyncio.CancelledError:
+            # grpc.aio raises it, too, where the call was cancelled, and this task was not.
             if self._left and _cancelling() == cancelling:
-                raise cancelled() from None  # grpc.aio raises it where the call was cancelled, and not this task
+                raise self._method.cancelled() from None
             self.cancel()
             raise
         except BaseException as error:

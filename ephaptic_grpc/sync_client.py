@@ -17,7 +17,6 @@ from ephaptic_grpc.remote import (
     Functions,
     FunctionsAsAttributes,
     Method,
-    cancelled,
     channel_options,
     named,
     remote_of,
@@ -107,7 +106,7 @@ class SyncStream(Iterator[T], Generic[T]):
                     self._come = self._method.items(message)
         except StopIteration:
             if self._left:
-                raise cancelled() from None
+                raise self._method.cancelled() from None
             self._ended = True
             raise
         except grpc.RpcError as error:
