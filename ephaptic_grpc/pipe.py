@@ -288,8 +288,11 @@ def produce(start: Callable[[], Any], dump: Dump, pipe: Pipe, threads: Threads) 
             if close is not None:
                 await close()
         except BaseException as error:
-            failure = failure or error
-        return failure
+            failure = error if failure is None else failure  # it may be one that is false
+        try:
+            return failure
+        finally:
+            del failure  # whose traceback holds this frame
 
     def end(task: asyncio.Task[BaseException | None]) -> None:
         # Cancelled means: before its first step. Cancelled later, it returns the error that ended the generator.
@@ -338,8 +341,9 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
             if close is not None:
                 close()
         except BaseException as error:
-            failure = failure or error
+            failure = error if failure is None else failure  # it may be one that is false
         post(loop, pipe.end, failure)
+        del failure  # whose traceback holds this frame
 
     def stop() -> None:
         if job.take_back():

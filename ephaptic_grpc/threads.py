@@ -87,6 +87,9 @@ class Threads:
         except asyncio.CancelledError:
             job.take_back()
             raise
+        except BaseException:
+            del future  # it holds the error, whose traceback holds this frame
+            raise
 
     def close(self) -> None:
         """Let the threads end: the idle ones now, the others after their job."""
