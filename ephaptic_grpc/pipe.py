@@ -179,14 +179,17 @@ class Pipe:
                 if seconds is not None:
                     until = until or loop.time() + seconds
                     timer = loop.call_at(until, interrupt, status)
+                silent = False
                 try:
                     if heartbeat is None:
                         await waiting
-                    elif not (await asyncio.wait((waiting,), timeout=heartbeat))[0]:
-                        await write(b"")
+                    else:
+                        silent = not (await asyncio.wait((waiting,), timeout=heartbeat))[0]
                 finally:
                     if timer is not None:
                         timer.cancel()
+                if silent:  # without the timer: how long the reader takes is not the generator's time
+                    await write(b"")
 
     async def wait_for_end(self) -> None:
         while not self.ended:

@@ -523,6 +523,26 @@ async def test_silence_is_broken_between_items_and_never_during_a_write(kind, ba
     assert [message for message in messages if message != (b"",)] == [(b"0",), (b"1",)]
 
 
+async def test_a_reader_that_is_slow_to_take_what_breaks_the_silence_uses_none_of_the_generators_time(threads):
+    async def generator() -> AsyncIterator[int]:
+        yield 0
+        await silent.wait()
+        yield 1
+
+    async def write(*items: bytes) -> None:
+        if items == (b"",):
+            silent.set()
+            await asyncio.sleep(1.5)  # longer than the generator may take for an item
+        messages.append(items)
+
+    silent, messages, told = asyncio.Event(), [], []
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(heartbeat=0.01))
+    produce(generator, dump, pipe, threads)
+    await asyncio.wait_for(pipe.forward(write, Patience.of(Limits(idle_timeout=1)), told.append), 20)
+    assert messages == [(b"0",), (b"",), (b"1",)]
+    assert told == []
+
+
 async def test_silence_is_broken_while_a_function_has_given_no_iterator_yet_and_while_a_thread_is_awaited(threads):
     async def gives_later() -> Iterator[int]:
         await release.wait()
