@@ -181,12 +181,12 @@ async def test_stopping_at_any_moment(start_counting, pipe, delay):
 
 
 async def test_a_generator_that_sleeps_is_closed_when_its_step_returns(threads):
-    begun, closed = threading.Event(), threading.Event()
+    begun, wake, closed = threading.Event(), threading.Event(), threading.Event()
 
     def sleeps() -> Iterator[int]:
         try:
             begun.set()
-            time.sleep(0.2)
+            wake.wait(20)
             yield 1
             yield 2
         finally:
@@ -198,6 +198,7 @@ async def test_a_generator_that_sleeps_is_closed_when_its_step_returns(threads):
     pipe.closed = True
     stop()
     assert not closed.is_set()
+    wake.set()
     await asyncio.wait_for(pipe.wait_for_end(), 5)
     assert closed.is_set()
 
