@@ -3,6 +3,7 @@
 from __future__ import annotations  # grpc's classes are generic for type checkers only
 
 import asyncio
+import errno
 import logging
 from math import inf
 from types import TracebackType
@@ -147,7 +148,10 @@ class Server:
         server.add_generic_rpc_handlers((self._paths, self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
-        self._bind(server, credentials)
+        try:
+            self._bind(server, credentials)
+        except RuntimeError:  # another program was quicker than this one after its check
+            raise OSError(errno.EADDRINUSE, f"can't listen on {self.address}: gRPC can't take this port") from None
         return server
 
     def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:

@@ -83,6 +83,15 @@ async def test_a_taken_port_is_an_error_that_says_so(service):
     gc.collect()
 
 
+async def test_a_port_that_is_taken_after_it_was_looked_at_is_one_too(service, monkeypatch):
+    monkeypatch.setattr("ephaptic_grpc.server.check_address", lambda host, port: None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1:{port}") as caught:
+            await Server(service, port=port).start()
+    assert caught.value.errno == errno.EADDRINUSE
+
+
 @pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
 async def test_an_address_that_is_not_ours_is_an_error_that_says_so(service, host):
     with pytest.raises(OSError, match=host):
