@@ -29,6 +29,9 @@ _LEFT: Final = re.compile(r"ExecuteBatchError raised in core by servicer method 
 _AGAIN_SECONDS: Final = 0.05
 """How long a call whose task is being cancelled already is left alone, before it is interrupted."""
 
+_NOT_AGAIN: Final = ("grpc-retry-pushback-ms", "-1")
+"""Tells gRPC's clients not to make a call again: its function has run, and it is its answer that failed."""
+
 _SKEW_SECONDS: Final = 0.05
 """By how much a caller may see its deadline pass before the server does."""
 
@@ -145,7 +148,10 @@ class Rpc(Call):
                     await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
             raise error
         status = failure(error, self)
-        aborting = context.abort(status.code, status.message, status.trailing_metadata)
+        trailing: tuple[tuple[str, str | bytes], ...] = status.trailing_metadata
+        if self.procedure.idempotent:
+            trailing += (_NOT_AGAIN,)
+        aborting = context.abort(status.code, status.message, trailing)
         # gRPC's side of the call holds what that raises, and so the frames that it comes through, and what was raised
         # before. None of it must hold gRPC's side, or they, and the request, would wait for the garbage collector.
         del self, task, context, error
