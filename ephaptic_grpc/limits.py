@@ -71,6 +71,12 @@ AHEAD_SECONDS: Final = 0.002
 others have a turn: longer than this, they would feel what never waits itself.
 """
 
+STANDARD_STREAMS: Final = 1000
+"""Streams of the standard services, health and reflection, that are open at the same time, of each.
+
+They are no calls of functions and take none of their room; each takes about 25 KiB, and nothing ends it.
+"""
+
 HEARTBEAT_MILLISECONDS: Final = 100
 """The shortest silence that a caller can ask to have broken."""
 
