@@ -523,6 +523,25 @@ async def test_silence_is_broken_between_items_and_never_during_a_write(kind, ba
     assert [message for message in messages if message != (b"",)] == [(b"0",), (b"1",)]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_wants_to_know_what_silence_means_is_told_early_and_once(threads, at_once):
+    async def items() -> AsyncIterator[int]:
+        if not at_once:
+            await eventually(lambda: messages)
+        yield 1
+        await eventually(lambda: len(messages) == 2)
+        yield 2
+
+    async def write(*items: bytes) -> None:
+        messages.append(items)
+
+    messages: list[tuple[bytes, ...]] = []
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(heartbeat=60, early=True))
+    produce(items, dump, pipe, threads)
+    await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 5)
+    assert messages == [*([(b"1",), (b"",)] if at_once else [(b"",), (b"1",)]), (b"2",)]
+
+
 async def test_silence_is_broken_while_a_function_has_given_no_iterator_yet_and_while_a_thread_is_awaited(threads):
     async def gives_later() -> Iterator[int]:
         await release.wait()
