@@ -309,7 +309,7 @@ def call(
     try:
         asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request, options))
     except CallError as error:
-        fail(told(error))
+        fail(told(error, given))
     except MalformedPayloadError as error:
         fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`

@@ -193,15 +193,20 @@ class Pipe:
                 if seconds is not None:
                     until = until or loop.time() + seconds
                     timer = loop.call_at(until, interrupt, status)
+                silent = False
                 try:
                     if heartbeat is None:
                         await waiting
-                    elif not (await asyncio.wait((waiting,), timeout=_EARLY_SECONDS if early else heartbeat))[0]:
-                        early = False
-                        await write(b"")
+                    else:
+                        wanted = _EARLY_SECONDS if early else heartbeat
+                        silent = not (await asyncio.wait((waiting,), timeout=wanted))[0]
                 finally:
                     if timer is not None:
                         timer.cancel()
+                if silent:
+                    early = False
+                    # Without the timer: how long the reader takes is not the generator's time.
+                    await write(b"")
 
     async def wait_for_end(self) -> None:
         while not self.ended:
@@ -303,8 +308,11 @@ def produce(start: Callable[[], Any], dump: Dump, pipe: Pipe, threads: Threads) 
             if close is not None:
                 await close()
         except BaseException as error:
-            failure = failure or error
-        return failure
+            failure = error if failure is None else failure  # it may be one that is false
+        try:
+            return failure
+        finally:
+            del failure  # whose traceback holds this frame
 
     def end(task: asyncio.Task[BaseException | None]) -> None:
         # Cancelled means: before its first step. Cancelled later, it returns the error that ended the generator.
@@ -353,8 +361,9 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
             if close is not None:
                 close()
         except BaseException as error:
-            failure = failure or error
+            failure = error if failure is None else failure  # it may be one that is false
         post(loop, pipe.end, failure)
+        del failure  # whose traceback holds this frame
 
     def stop() -> None:
         if job.take_back():

@@ -172,8 +172,8 @@ class Service:
         self._procedures[called] = exposed
         try:
             self._resolve(called, stacklevel=4)
-        except ExposeError as error:
-            if not isinstance(error.__cause__, NameError):
+        except BaseException as error:  # also of code that a type describes itself with
+            if not isinstance(error, ExposeError) or not isinstance(error.__cause__, NameError):
                 del self._procedures[called], self._rpcs[rpc]
                 raise
 

@@ -124,6 +124,17 @@ def test_call_prints_json_a_line_for_each_value(folder, address, arguments, prin
         ([METHOD, "order:=tea"], "error: 'order:=tea' is not JSON after ':='; for text write 'order=tea'\n", 2),
         ([METHOD, "tea"], "error: 'tea' is neither name=text, name:=json, nor a JSON object or array\n", 2),
         (
+            [METHOD, '{"order": {}}', "note=!"],
+            "error: '{\"order\": {}}' is all the arguments: put the others into it, or give each by its name\n",
+            2,
+        ),
+        (
+            [METHOD, 'order={"item": "tea"}'],
+            "error: INVALID_ARGUMENT: bad arguments\n"
+            "  order: Input should be an object (this is text; for JSON write 'order:=...')\n",
+            1,
+        ),
+        (
             ["place"],
             "error: a method is a service and a function, such as chat.v1.ChatService/ai_response, not 'place'\n",
             2,

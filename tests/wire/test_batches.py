@@ -319,6 +319,23 @@ async def test_a_loop_that_is_cancelled_among_items_that_came_together_ends_the_
         await eventually(lambda: closed == ["in_loop"])
 
 
+async def test_a_stream_that_is_cancelled_while_others_have_their_turn_gives_nothing_more(server, service):
+    def cancel() -> None:
+        stream.cancel()
+        got.append("cancelled")
+
+    async with connect(server.address, service) as client:
+        stream, got = client.in_loop(list(range(1000)), endless=True), []
+        with pytest.raises(CallError) as caught:
+            async for item in stream:
+                got.append(item)
+                time.sleep(0.003)  # noqa: ASYNC251  so long that others have a turn before the next one
+                if item == 600:
+                    asyncio.get_running_loop().call_soon(cancel)
+        assert caught.value.code is grpc.StatusCode.CANCELLED
+        assert got[-1] == "cancelled"
+
+
 # --- a server of another make
 
 
