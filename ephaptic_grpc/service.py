@@ -141,6 +141,15 @@ class Service:
         """
         return {name: self._resolve(name) for name in self._procedures}
 
+    def procedure(self, name: str) -> Procedure:
+        """The procedure of this name.
+
+        Raises:
+            KeyError: there is none.
+            ExposeError: an annotation names something that is still not defined.
+        """
+        return self._resolve(name)
+
     @property
     def idempotent_paths(self) -> list[str]:
         """The paths of the functions that may run twice; their annotations need not be defined yet."""

@@ -352,6 +352,18 @@ def test_reload_serves_what_changed(folder):
         assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "41\n"
 
 
+def test_reload_ends_by_sigint_which_shells_have_ignored_behind_an_ampersand(folder):
+    serve = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--reload"]
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *serve]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            next_address(server)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(15) == 0
+        finally:
+            server.kill()
+
+
 def test_a_server_that_reloads_ends_with_its_watcher(folder):
     with serving(folder, "shop", "--reload", stop=signal.SIGKILL, ends=-signal.SIGKILL) as (address, _):
         pass
