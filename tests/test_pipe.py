@@ -524,6 +524,25 @@ async def test_silence_is_broken_between_items_and_never_during_a_write(kind, ba
     assert [message for message in messages if message != (b"",)] == [(b"0",), (b"1",)]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_wants_to_know_what_silence_means_is_told_early_and_once(threads, at_once):
+    async def items() -> AsyncIterator[int]:
+        if not at_once:
+            await eventually(lambda: messages)
+        yield 1
+        await eventually(lambda: len(messages) == 2)
+        yield 2
+
+    async def write(*items: bytes) -> None:
+        messages.append(items)
+
+    messages: list[tuple[bytes, ...]] = []
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(heartbeat=60, early=True))
+    produce(items, dump, pipe, threads)
+    await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 5)
+    assert messages == [*([(b"1",), (b"",)] if at_once else [(b"",), (b"1",)]), (b"2",)]
+
+
 async def test_a_reader_that_is_slow_to_take_what_breaks_the_silence_uses_none_of_the_generators_time(threads):
     async def generator() -> AsyncIterator[int]:
         yield 0
