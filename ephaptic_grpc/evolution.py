@@ -42,30 +42,40 @@ def evolution(old: Contract, new: Contract) -> list[Finding]:
 
 
 def _evolved(old: Contract, new: Contract) -> Iterator[Finding]:
+    # By the name on the wire, which is all that a generated client uses.
+    was, now = ({rpc_name(function.name): function for function in one.functions} for one in (old, new))
+    related = old.service == new.service or not was.keys().isdisjoint(now)
     if old.service != new.service:
         said = f"the service was {old.service}: all callers of that fail; serve it under its old name, too"
+        if not related:
+            said = f"{old.service} is another service, and has no function of this one: compare what belongs together"
         yield Finding(Severity.BREAKING, "", "", said)
     definitions = Definitions(old.definitions, new.definitions)
     functions = _Functions(definitions)
-    # By the name on the wire, which is all that a generated client uses.
-    was, now = ({rpc_name(function.name): function for function in one.functions} for one in (old, new))
+    gone, added = ([one[rpc] for rpc in one if rpc not in other] for one, other in ((was, now), (now, was)))
+    twins = _twins((old, gone), (new, added)) if related else {}
     for rpc, function in was.items():
         if rpc in now:
             yield from functions.compare(function, now[rpc])
         else:
-            twin = _twin(function, old, new, [other for name, other in now.items() if name not in was])
-            what = f"is called {twin.name} now" if twin else "is gone"
+            twin = twins.get(function.name)
+            what = f"is called {twin} now" if twin else "is gone"
             advice = "expose it under both names" if twin else "keep it until nobody calls it"
             yield Finding(Severity.BREAKING, function.name, "", f"{what}: all its callers fail; {advice}")
-    for rpc, function in now.items():
-        if rpc not in was:
-            yield Finding(Severity.COMPATIBLE, function.name, "", "is new: nobody calls it yet")
+    for function in added:
+        yield Finding(Severity.COMPATIBLE, function.name, "", "is new: nobody calls it yet")
 
 
-def _twin(function: Function, old: Contract, new: Contract, candidates: Sequence[Function]) -> Function | None:
-    """The function that takes and gives the same under a new name, where there is exactly one."""
-    same = [other for other in candidates if new.fingerprint(other) == old.fingerprint(function)]
-    return same[0] if len(same) == 1 else None
+def _twins(*sides: tuple[Contract, Sequence[Function]]) -> dict[str, str]:
+    """The new names of functions that are gone: of the one that takes and gives the same, where nothing else does."""
+    names: list[dict[str, str]] = []
+    for contract, functions in sides:
+        alike: dict[str, list[str]] = {}
+        for function in functions:
+            alike.setdefault(contract.fingerprint(function), []).append(function.name)
+        names.append({told: found[0] for told, found in alike.items() if len(found) == 1})
+    was, is_now = names
+    return {was[told]: is_now[told] for told in was if told in is_now}
 
 
 class _Functions:

@@ -412,6 +412,46 @@ def test_what_is_no_longer_idempotent_breaks_clients_that_call_again(was, is_now
     assert all("idempotent" in finding.sentence for finding in findings)
 
 
+def said_of(
+    old: dict[str, Any], new: dict[str, Any], names: tuple[str, str] = ("shop.v1.ShopService",) * 2
+) -> list[str]:
+    """What breaks from some functions, by name, to others."""
+    contracts = []
+    for name, functions in zip(names, (old, new), strict=True):
+        service = Service(name)
+        for called, function in functions.items():
+            service.expose(name=called)(function)
+        contracts.append(Contract.of(service))
+    return [f"{one.function} {one.sentence}" for one in evolution(*contracts) if one.severity is BREAKING]
+
+
+def test_a_function_is_the_new_name_of_one_at_most():
+    def text() -> str: ...
+    def number() -> int: ...
+
+    gone, here = "is gone: all its callers fail; keep it until nobody calls it", {"here": number}
+    assert said_of({"a": text, **here}, {"b": text, **here}) == [
+        "a is called b now: all its callers fail; expose it under both names"
+    ]
+    assert said_of({"a": text, "b": text, **here}, {"c": text, **here}) == [f"a {gone}", f"b {gone}"]
+    assert said_of({"a": text, **here}, {"b": text, "c": text, **here}) == [f"a {gone}"]
+
+
+def test_another_service_is_told_from_one_that_was_renamed():
+    def text() -> str: ...
+
+    names = ("demo.v1.DemoService", "shop.v1.ShopService")
+    first, second = said_of({"a": text}, {"b": text}, names)
+    assert (
+        first
+        == " demo.v1.DemoService is another service, and has no function of this one: compare what belongs together"
+    )
+    assert second.startswith("a is gone: ")
+    assert said_of({"a": text}, {"a": text}, names) == [
+        " the service was demo.v1.DemoService: all callers of that fail; serve it under its old name, too"
+    ]
+
+
 @pytest.mark.parametrize(
     ("was", "is_now", "severities"), [(50, 20, [UNCLEAR]), (20, 50, []), (None, 20, []), (20, None, [])]
 )
