@@ -176,7 +176,7 @@ def renamed(schema: Any, names: Mapping[str, str], place: str = DEFINITIONS) -> 
         names: the other names.
         place: what its references begin with then.
     """
-    return _redirected(schema, lambda name: names.get(name, name), place)
+    return redirected(schema, lambda name: names.get(name, name), place)
 
 
 def undescribed(schema: Any) -> Any:
@@ -186,10 +186,12 @@ def undescribed(schema: Any) -> Any:
 
 def canonical(schema: Any, names: dict[str, str]) -> Any:
     """A schema without its docs, whose references are numbered as they are met; ``names`` collects them."""
-    return _redirected(undescribed(schema), lambda name: names.setdefault(name, str(len(names))))
+    return redirected(undescribed(schema), lambda name: names.setdefault(name, str(len(names))))
 
 
-def _redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITIONS) -> Any:
+def redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITIONS) -> Any:
+    """A schema that refers to definitions by what ``target`` makes of their names; ``place`` as in ``renamed``."""
+
     def change(part: Schema) -> Schema:
         name = reference(part)
         if name is not None:

@@ -94,9 +94,12 @@ class Subtyping:
         was, is_now = (text(one["default"]) if "default" in one else "one that isn't told" for one in (old, new))
         return [] if was == is_now else [rules.DEFAULT.found(self._side, old=was, new=is_now)]
 
+    def _same(self, sent: Schema, taken: Schema) -> bool:
+        return self._definitions.same(*self._side.in_time(sent, taken))
+
     def _compare(self, sent: Any, taken: Any) -> list[Difference]:
         sent, taken = bare(sent), bare(taken)
-        if self._definitions.same(sent, taken):
+        if self._same(sent, taken):
             return []
         self._steps += 1
         if self._steps > _MOST_STEPS or self._levels >= _MOST_LEVELS:
@@ -267,7 +270,7 @@ class Subtyping:
         if ours not in _KNOWN or theirs not in _KNOWN:
             return [self._uncovered("no single type")]
         for key in sorted(taken.keys() - {"type", ENUM_NAMES, *_KNOWN[theirs]}):
-            if key not in sent or not self._definitions.same(*self._side.in_time(sent[key], taken[key])):
+            if key not in sent or not self._same({key: sent[key]}, {key: taken[key]}):
                 return [self._uncovered(key)]
         if ours != theirs and (ours, theirs) != ("integer", "number"):
             reads_numbers = ours in ("integer", "number") and taken.get("format") == "decimal"
@@ -342,7 +345,7 @@ class Subtyping:
     def _keys(self, sent: Schema, taken: Schema) -> list[Difference]:
         """What is asked of the keys themselves."""
         ours, theirs = sent.get("propertyNames"), taken.get("propertyNames")
-        if theirs is None or self._definitions.same(*self._side.in_time(ours, theirs)):
+        if theirs is None or self._same({"propertyNames": ours}, {"propertyNames": theirs}):
             return []
         if ours is None or sent.get("properties"):
             return [self._uncovered("propertyNames")]
@@ -389,8 +392,8 @@ class Subtyping:
         return rule.found(self._side, old=old, new=new)
 
     def _wider(self, sent: Schema, taken: Schema) -> list[Difference]:
-        ours, theirs = (sorted(shown(schema).split(" | ")) for schema in (sent, taken))
-        return [] if ours == theirs else [self._differs(rules.WIDER, sent, taken)]
+        alike = self._definitions.look_alike(*self._side.in_time(sent, taken))
+        return [] if alike else [self._differs(rules.WIDER, sent, taken)]
 
     def _uncovered(self, what: str) -> Difference:
         return rules.UNCOVERED.found(self._side, new=what)

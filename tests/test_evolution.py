@@ -89,9 +89,10 @@ class Whole(TypedDict):
     b: int
 
 
-def tree(value: Any, **more: Any) -> type[BaseModel]:
+def tree(value: Any, name: str = "Tree", **more: Any) -> type[BaseModel]:
     """A model that holds itself, twice over."""
-    return create_model("Tree", value=(value, ...), children=("list[Tree]", []), left=("Tree | None", None), **more)
+    held: dict[str, Any] = {"children": (f"list[{name}]", []), "left": (f"{name} | None", None)}
+    return create_model(name, value=(value, ...), **held, **more)
 
 
 def mutual(value: Any) -> type[BaseModel]:
@@ -268,6 +269,9 @@ PAIRS = [
     (takes("Partial", "Whole"), BREAKING),
     (takes("Whole", "Partial"), COMPATIBLE),
     (takes("A", "model('Renamed', a=int)"), None),
+    (takes("list[A] | A | None", "list[model('Renamed', a=int)] | model('Renamed', a=int) | None"), None),
+    (takes("tree(int)", "tree(int, 'Bush')"), None),
+    (takes("tree(float)", "tree(int, 'Bush')"), BREAKING),
     (takes("list[A]", "list[model(a=float)]"), COMPATIBLE),
     (takes("tree(int)", "tree(float)"), COMPATIBLE),
     (takes("tree(float)", "tree(int)"), BREAKING),
@@ -276,6 +280,7 @@ PAIRS = [
     (takes("mutual(int)", "mutual(float)"), COMPATIBLE),
     (takes("mutual(float)", "mutual(int)"), BREAKING),
     # results
+    (gives("dict[str, tree(int) | None]", "dict[str, tree(int, 'Bush') | None]"), None),
     (gives("int", "Small"), COMPATIBLE),
     (gives("Small", "int"), BREAKING),
     (gives("float", "int"), COMPATIBLE),
@@ -410,6 +415,22 @@ def test_what_is_no_longer_idempotent_breaks_clients_that_call_again(was, is_now
     findings = evolution(contract(was), contract(is_now))
     assert [finding.severity for finding in findings] == ([] if severity is None else [severity])
     assert all("idempotent" in finding.sentence for finding in findings)
+
+
+def test_a_class_that_is_renamed_and_changed_has_changed_and_no_more():
+    old, new = contract_of("x: tree(int)")[0], contract_of("x: tree(int, 'Bush', more=(int, 1))")[0]
+    assert [finding.path for finding in evolution(old, new)] == ["x.more"]
+
+
+def test_a_class_under_the_name_that_another_had_is_compared_by_what_it_is():
+    def holder(one: str, two: str) -> Contract:
+        return contract_of(f"x: model('Holder', one=model({one}) | None, two=model({two}) | None)")[0]
+
+    old = holder("'A', a=int", "'B', b=int")
+    assert evolution(old, holder("'B', a=int", "'A', b=int")) == []
+    assert [one.path for one in evolution(old, holder("'B', a=int", "'A', b=str")) if one.severity is BREAKING] == [
+        "x.two<A>.b"
+    ]
 
 
 def said_of(
