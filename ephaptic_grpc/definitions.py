@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from ephaptic_grpc.codegen.annotations import Annotations
 from ephaptic_grpc.schemas import Schema, malformed, rebuilt, redirected, reference
-from ephaptic_grpc.vocabulary import COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS, UNIONS
+from ephaptic_grpc.vocabulary import ALIASES, COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS, UNIONS
 
 _SILENT: Final = {*DOCS, "default", "readOnly", "writeOnly"} - {ENUM_NAMES}
 """Keywords that ask nothing of a value where they stand."""
 
-_UNSAID: Final = {*DOCS} - {ENUM_NAMES}
+_UNSAID: Final = {*DOCS} - {ALIASES, ENUM_NAMES}
 """Keywords that say nothing of a value, nor of how it is read."""
 
 _SHOWN_CHARACTERS: Final = 60
@@ -151,6 +151,12 @@ def label(member: Any) -> str:
     """The step of a path into a member of a union: ``<Cat>``; empty where it has no name."""
     name = reference(member) if isinstance(member, dict) else None
     return "" if name is None else f"<{name}>"
+
+
+def aliases(field: Any) -> list[str]:
+    """The other names that a field is read by, given its schema."""
+    found: list[str] = field.get(ALIASES, []) if isinstance(field, dict) else []
+    return found
 
 
 def shown(schema: Any) -> str:

@@ -8,7 +8,7 @@ from pydantic_core import from_json
 from ephaptic_grpc import differences as rules
 from ephaptic_grpc.codegen.annotations import STARS
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
-from ephaptic_grpc.definitions import Definitions
+from ephaptic_grpc.definitions import Definitions, aliases
 from ephaptic_grpc.differences import Difference, Severity, Side, under
 from ephaptic_grpc.names import rpc_name
 from ephaptic_grpc.subtyping import Subtyping
@@ -128,6 +128,8 @@ class _Functions:
                 yield from under(path, self._swallowed(parameter, other, was))
             else:
                 kept.add(_key(other))
+                if was.takes_by_name(parameter) and _key(other) != path:
+                    yield rules.ALIASED.found(Side.ARGUMENT, path, old=path, new=_key(other))
                 yield from under(path, self._kept(parameter, other, was, now))
         for other in new:
             known = other.kind in was.rest if other.kind in STARS else _key(other) in kept
@@ -145,6 +147,9 @@ class _Functions:
             yield from self._arguments.default(*told)
         if was.takes_by_name(old) and new.kind is Kind.POSITIONAL_ONLY:
             yield rules.ONLY_BY_POSITION.found(Side.ARGUMENT)
+        elif was.takes_by_name(old):
+            lost = (one for one in aliases(old.schema) if not now.reads(one))
+            yield from (rules.ALIAS_GONE.found(Side.ARGUMENT, old=one) for one in lost)
         if was.takes_by_position(old):
             if new.kind is Kind.KEYWORD_ONLY:
                 yield rules.ONLY_BY_NAME.found(Side.ARGUMENT)
@@ -183,6 +188,7 @@ class _Signature:
         self.positions = [one for one in parameters if one.kind in _BY_POSITION]
         self.rest = {one.kind: one for one in parameters if one.kind in STARS}
         self._keys = {_key(one): one for one in parameters if one.kind not in STARS}
+        self._aliases = {alias: one for one in parameters for alias in aliases(one.schema)}
         self._needs_position = any(one.required and one.kind is Kind.POSITIONAL_ONLY for one in parameters)
         self._needs_name = any(one.required and one.kind is Kind.KEYWORD_ONLY for one in parameters)
 
@@ -198,6 +204,10 @@ class _Signature:
         """Whether there is a parameter of a name, however it can be given."""
         return key in self._keys
 
+    def reads(self, key: str) -> bool:
+        """Whether an argument can be given by a name, be it another one of a parameter."""
+        return key in self._keys or key in self._aliases or Kind.VAR_KEYWORD in self.rest
+
     def position_of(self, parameter: Parameter) -> int | None:
         """The position of the parameter of the same name, if there is one."""
         keys = [_key(one) for one in self.positions]
@@ -206,9 +216,17 @@ class _Signature:
     def match(self, parameter: Parameter, was: "_Signature") -> Parameter | None:
         """What takes the argument that was for a parameter of an older signature; None where it is refused."""
         if was.takes_by_name(parameter):
-            return self._keys.get(_key(parameter)) or self.rest.get(Kind.VAR_KEYWORD)
+            key = _key(parameter)
+            return self._keys.get(key) or self._aliased(key, was) or self.rest.get(Kind.VAR_KEYWORD)
         index = was.positions.index(parameter)
         return self.positions[index] if index < len(self.positions) else self.rest.get(Kind.VAR_POSITIONAL)
+
+    def _aliased(self, key: str, was: "_Signature") -> Parameter | None:
+        """The parameter that is read by an older name; None where it has something else from an older call already."""
+        other = self._aliases.get(key)
+        if other is None or was.knows(_key(other)):
+            return None
+        return other if key == next(one for one in aliases(other.schema) if was.knows(one)) else None
 
 
 def _renamed(parameter: Parameter, was: _Signature, now: _Signature) -> Parameter | None:

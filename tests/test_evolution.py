@@ -12,7 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from json_values import json_values
-from pydantic import AnyUrl, BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError, create_model
+from pydantic import (
+    AliasChoices,
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    SecretStr,
+    ValidationError,
+    computed_field,
+    create_model,
+)
 from pydantic_core import PydanticSerializationError, to_json
 from type_pairs import type_pairs
 from typing_extensions import TypedDict
@@ -106,10 +117,16 @@ def mutual(value: Any) -> type[BaseModel]:
 
 
 ALLOW, FORBID = ConfigDict(extra="allow"), ConfigDict(extra="forbid")
+BY_NAME = ConfigDict(extra="forbid", populate_by_name=True)
 Small = Annotated[int, Field(ge=0, le=10)]
 Pets = Annotated[Cat | Dog, Field(discriminator="kind")]
 MorePets = Annotated[Cat | Dog | Fish, Field(discriminator="kind")]
 A = model(a=int)
+
+
+def either(kind: Any, default: Any = ...) -> Any:
+    """What is read by two names."""
+    return Annotated[kind, Field(validation_alias=AliasChoices("b", "a"))], default
 
 
 def contract_of(signature: str, types: dict[str, Any] | None = None) -> tuple[Contract, Any]:
@@ -279,6 +296,19 @@ PAIRS = [
     (takes("tree(int)", "tree(int, more=(int, ...))"), BREAKING),
     (takes("mutual(int)", "mutual(float)"), COMPATIBLE),
     (takes("mutual(float)", "mutual(int)"), BREAKING),
+    # other names of a field
+    (takes("A", "model(b=either(int))"), COMPATIBLE),
+    (takes("A", "model(b=either(float, 1.5))"), COMPATIBLE),
+    (takes("A", "model(b=either(str))"), BREAKING),
+    (takes("model(a=(int, 1))", "model(b=either(int))"), BREAKING),
+    (takes("A", "model('M', FORBID, b=either(int))"), COMPATIBLE),
+    (takes("A", "model('M', BY_NAME, a=(int, Field(alias='b')))"), COMPATIBLE),
+    (takes("model(a=(int, 1), b=(str, ''))", "model('M', ALLOW, b=either(str, ''))"), BREAKING),
+    (takes("A", "model(a=int, b=either(str, ''))"), BREAKING),
+    (takes("model(b=either(int))", "model(b=int)"), UNCLEAR),
+    (takes("model(b=either(int))", "model('M', FORBID, b=either(int))"), None),
+    (gives("A", "model(b=either(int))"), BREAKING),
+    (gives("model(b=either(int))", "A"), BREAKING),
     # results
     (gives("dict[str, tree(int) | None]", "dict[str, tree(int, 'Bush') | None]"), None),
     (gives("int", "Small"), COMPATIBLE),
@@ -431,6 +461,38 @@ def test_a_class_under_the_name_that_another_had_is_compared_by_what_it_is():
     assert [one.path for one in evolution(old, holder("'B', a=int", "'A', b=str")) if one.severity is BREAKING] == [
         "x.two<A>.b"
     ]
+
+
+class Order(BaseModel):
+    color: str = "red"
+
+
+class Renamed(BaseModel):
+    colour: str = Field("red", validation_alias=AliasChoices("colour", "color"))
+
+
+class Both(Renamed):
+    @computed_field
+    def color(self) -> str:
+        return self.colour
+
+
+def test_the_recipe_for_renaming_a_field_breaks_nobody():
+    old, renamed, both, new = (
+        contract_of(f"x: {one} -> {one}")[0] for one in ("Order", "Renamed", "Both", "model(colour=(str, 'red'))")
+    )
+    assert [one.path for one in evolution(old, renamed) if one.severity is not COMPATIBLE] == ["-> .color"]
+    assert (verdict(old, both), verdict(both, both)) == (COMPATIBLE, None)
+    assert {one.path: one.severity for one in evolution(both, new)} == {"-> .color": BREAKING, "x.colour": UNCLEAR}
+    assert renamed.fingerprint(renamed.functions[0]) == new.fingerprint(new.functions[0])
+
+
+@pytest.mark.once  # early releases of Pydantic leave the alias of a parameter out
+def test_a_parameter_is_renamed_with_its_old_name_beside_the_new_one():
+    old, both, new = (contract_of(one)[0] for one in ("a: int", "b: either(int)[0]", "b: int"))
+    assert (verdict(old, both), verdict(both, new), verdict(old, new)) == (COMPATIBLE, UNCLEAR, BREAKING)
+    assert verdict(old, contract_of("b: either(str)[0]")[0]) is BREAKING
+    assert verdict(contract_of("*, a: int, b: int")[0], contract_of("*, b: either(int)[0]")[0]) is BREAKING
 
 
 def said_of(
