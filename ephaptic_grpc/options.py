@@ -84,7 +84,8 @@ def _pairs(metadata: Metadata) -> Iterable[tuple[str, str | bytes]]:
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
             example = "such as {'x-tenant': 'a'} or [('x-tenant', 'a')]"
-            raise TypeError(f"metadata is pairs of a key and a value, {example}, not {type(metadata).__name__}")
+            given_type = type(metadata).__name__
+            raise TypeError(f"metadata is pairs of a key and a value, {example}: this {given_type} isn't made of them")
     return cast("list[tuple[str, str | bytes]]", pairs)
 
 
