@@ -12,7 +12,7 @@ import grpc
 from ephaptic_grpc.connections import ChannelOptions, use_asyncio
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.handshake import ChannelSecurity
-from ephaptic_grpc.options import Metadata, Options, asked, batched, wants_heartbeats
+from ephaptic_grpc.options import Metadata, Options, wants_heartbeats
 from ephaptic_grpc.remote import (
     BaseClient,
     Functions,
@@ -95,7 +95,7 @@ def connect(
     generated = service if isinstance(service, type) and issubclass(service, DeclaredClient) else None
     remote = declarations_of(generated) if generated else remote_of(service, DeclaredClient)
     connection = _Connection(ChannelSecurity(target, tls, credentials), channel_options(remote, reply_bytes))
-    return (generated or Client)(connection, remote, options)
+    return (generated or Client)(connection, remote, options.within(reply_bytes))
 
 
 class DeclaredClient(BaseClient):
@@ -135,8 +135,11 @@ class DeclaredClient(BaseClient):
 
     def _callable(self, method: Method) -> Callable[..., Any]:
         connection, path, request, value = self._connection, method.path, method.request, method.value
-        timeout, pairs = self._options.timeout, (*self._options.metadata, *method.metadata)
-        metadata, in_batches, kind_asked = (grpc.aio.Metadata(*each) for each in (pairs, batched(pairs), asked(pairs)))
+        options, timeout = self._options, self._options.timeout
+        pairs = (*options.metadata, *method.metadata)
+        metadata, of_stream, of_either = (
+            grpc.aio.Metadata(*each) for each in (pairs, options.of_stream(pairs), options.of_either(pairs))
+        )
         heartbeats = wants_heartbeats(pairs)
 
         async def unary(*args: Any, **kwargs: Any) -> Any:
@@ -151,12 +154,12 @@ class DeclaredClient(BaseClient):
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = request(args, kwargs)
-            call = connection.stream(path, message, timeout, in_batches)
+            call = connection.stream(path, message, timeout, of_stream)
             return connection.ending(Stream(call, method, connection.security, heartbeats=heartbeats))
 
         def either(*args: Any, **kwargs: Any) -> Pending:
             message = request(args, kwargs)
-            call = connection.stream(path, message, timeout, kind_asked)
+            call = connection.stream(path, message, timeout, of_either)
             return connection.ending(Pending(call, method, connection.security, heartbeats=heartbeats))
 
         return named(either if method.streams is None else stream if method.streams else unary, method)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import isnan
 from typing import Final, Self, cast
 
+from ephaptic_grpc.limits import AHEAD_BYTES
 from ephaptic_grpc.payload import BATCH_ASKED, HEARTBEAT_KEY, KIND_ASKED
 
 Metadata = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
@@ -31,10 +32,17 @@ KEEP: Final = Keep()
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How calls are made: seconds to a call's deadline (None for none), and metadata that goes with each."""
+    """How calls are made.
+
+    Attributes:
+        timeout: seconds to a call's deadline; None for none.
+        metadata: goes with each call.
+        batches: whether several items of a stream may come in one message.
+    """
 
     timeout: float | None
     metadata: Pairs
+    batches: bool = True
 
     @classmethod
     def of(cls, timeout: float | None, metadata: Metadata) -> Self:
@@ -50,27 +58,32 @@ class Options:
         return cls(timeout, lowered)
 
     def but(self, timeout: float | Keep | None, metadata: Metadata | Keep) -> Self:
-        changed = self if isinstance(timeout, Keep) else replace(self.of(timeout, ()), metadata=self.metadata)
+        changed = self if isinstance(timeout, Keep) else replace(self, timeout=self.of(timeout, ()).timeout)
         if isinstance(metadata, Keep):
             return changed
         added = self.of(None, metadata).metadata
         keys = {key for key, _ in added}
         return replace(changed, metadata=(*(pair for pair in self.metadata if pair[0] not in keys), *added))
 
+    def within(self, reply_bytes: int | None) -> Self:
+        """The same, of a client that takes so many bytes of JSON in one reply (None for the usual).
 
-def batched(metadata: Pairs) -> Pairs:
-    """Metadata that also asks for several items in one message."""
-    return (*metadata, BATCH_ASKED)
+        Several items together have up to ``AHEAD_BYTES`` and what frames them, each of which may be small enough.
+        """
+        return replace(self, batches=reply_bytes is None or reply_bytes > 2 * AHEAD_BYTES)
+
+    def of_stream(self, metadata: Pairs) -> Pairs:
+        """The metadata of a call that streams."""
+        return (*metadata, BATCH_ASKED) if self.batches else metadata
+
+    def of_either(self, metadata: Pairs) -> Pairs:
+        """The metadata of a call that asks whether it streams."""
+        return (*self.of_stream(metadata), KIND_ASKED)
 
 
 def wants_heartbeats(metadata: Pairs) -> bool:
     """Whether metadata ask for messages without an item."""
     return any(key == HEARTBEAT_KEY for key, _ in metadata)
-
-
-def asked(metadata: Pairs) -> Pairs:
-    """Metadata that also asks whether the function streams."""
-    return (*batched(metadata), KIND_ASKED)
 
 
 def _pairs(metadata: Metadata) -> Iterable[tuple[str, str | bytes]]:
