@@ -39,6 +39,12 @@ _CONTRACT_CHANGED = "CONTRACT_CHANGED"
 _NO_METHOD = ("Method not found!", "Method not found")
 """What servers of gRPC's own say of a path that they don't know. A function chooses its words."""
 
+_OWN_WORDS = {
+    (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"): "the deadline has passed",
+    (grpc.StatusCode.CANCELLED, "Channel closed!"): "the client was closed",
+}
+"""What a client of gRPC says of its own doing, in one way or another by what it was waiting for."""
+
 _KNOWN_DETAILS: dict[str, type[Message]] = {
     descriptor.full_name: getattr(error_details_pb2, name)
     for name, descriptor in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
@@ -162,7 +168,9 @@ class CallError(ServiceError):
             missing._gone = generated
             return missing
         trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-        return cls(error.code(), error.details() or "", _read_details(trailing))
+        said = error.details() or ""
+        own = _OWN_WORDS.get((error.code(), said.removeprefix("Stream removed (").removesuffix(")")), said)
+        return cls(error.code(), own, _read_details(trailing))
 
 
 class Status(NamedTuple):
