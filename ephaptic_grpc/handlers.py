@@ -82,7 +82,12 @@ class Rpc(Call):
             await sending
         else:  # apart from the function: it has to end in time even where its caller never reads
             self._sending = asyncio.ensure_future(sending)
-            await asyncio.shield(self._sending)
+            try:
+                await asyncio.wait((self._sending,))
+            except asyncio.CancelledError:
+                self._sending.add_done_callback(_take_note)
+                raise
+            self._sending.result()
             self._sending = None
         self._opening = False
         if self._waiting is not None:
@@ -150,6 +155,12 @@ class Rpc(Call):
         """Whether it can have been the function: it runs in the task of the call, whose time is not over."""
         procedure, remaining = self.procedure, self.remaining()
         return not (procedure.streams or procedure.threaded) and (remaining is None or remaining > _SKEW_SECONDS)
+
+
+def _take_note(sent: asyncio.Future[object]) -> None:
+    """Look at what a sending that nobody waits for came to: asyncio logs what nobody looks at."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 class IdentifiedRpc(Rpc):
