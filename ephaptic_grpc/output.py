@@ -18,6 +18,19 @@ MISUSED: Final = 2
 _PRINTED: Final = (1, 2)  # standard output, standard error
 
 
+def open_standard_streams() -> None:
+    """Put ``/dev/null`` in the place of standard streams that whoever started this program has closed.
+
+    Else what it opens gets their numbers, and is taken for them by what runs here.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= max(_PRINTED):
+        os.set_inheritable(number, True)  # by an Envoy, say
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def say(text: str) -> None:
     """Tell a person something that isn't the result."""
     with suppress(OSError):  # the exit code says it, too
