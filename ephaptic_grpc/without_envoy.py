@@ -139,6 +139,6 @@ def _tls_options(tls: TLS) -> dict[str, Any]:
 
 
 def _named(scope: Scope) -> str:
-    """The header ``Host``, without its port."""
+    """The header ``Host`` in small letters, without its port."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    return re.sub(r":\d*$", "", host)
+    return re.sub(r":\d*$", "", host).lower()

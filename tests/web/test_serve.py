@@ -198,6 +198,7 @@ def test_without_envoy_names_of_other_sites_are_not_served_either(folder):
         for host, status in {
             "127.0.0.1": 404,
             "localhost": 404,
+            "LOCALHOST": 404,
             "[::1]": 404,
             "app.example.com": 404,
             "evil.example.com": 421,
