@@ -146,6 +146,8 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    if web == port != 0:
+        fail(f"--port and --web are both {port}: browsers need a port of their own", MISUSED)
     if static is not None and not static.is_dir():
         fail(f"--static {static}: there is no such folder; name the one that has the page's index.html", MISUSED)
     if (tls_cert is None) != (tls_key is None) or (client_ca and not tls_cert):

@@ -151,6 +151,7 @@ def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder, edge):
         ),
         (["--web", "0", "--static", "empty"], "empty has no files to serve"),
         (["--web", "0", "--origin", "*"], "an origin is exactly what browsers send"),
+        (["--port", "50999", "--web", "50999"], "--port and --web are both 50999: browsers need a port of their own"),
         (["--web", "TAKEN"], "can't listen on 127.0.0.1:TAKEN: another program uses this port"),
     ],
 )
