@@ -1,5 +1,6 @@
 """What commands leave behind: words on the terminal, files, and the status that they exit with."""
 
+import io
 import os
 import stat
 import sys
@@ -19,9 +20,8 @@ _PRINTED: Final = (1, 2)  # standard output, standard error
 
 
 def open_standard_streams() -> None:
-    """Put ``/dev/null`` in the place of standard streams that whoever started this program has closed.
-
-    Else what it opens gets their numbers, and is taken for them by what runs here.
+    """Put ``/dev/null`` in the place of standard streams that whoever started this program has closed: else what it
+    opens gets their numbers, and is taken for them. And escape whatever a terminal can't show.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= max(_PRINTED):
         os.set_inheritable(number, True)  # by an Envoy, say
@@ -29,12 +29,24 @@ def open_standard_streams() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
     """Tell a person something that isn't the result."""
     with suppress(OSError):  # the exit code says it, too
         print(printable(text), file=sys.stderr, flush=True)
+
+
+def say_what_failed(error: OSError) -> None:
+    """Say what is wrong where a command failed in what nobody foresaw: what it prints goes to a full disk, say."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written to it
+    if isinstance(error, FileNotFoundError) and not error.filename:  # only a working folder goes so
+        say("error: the working folder has been removed")
+    elif not isinstance(error, BrokenPipeError):  # of `| head`
+        say(f"error: {error.filename or 'what is printed'}: {error.strerror}")
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:
