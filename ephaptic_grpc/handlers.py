@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Never
 
 import grpc
@@ -86,11 +87,9 @@ class Rpc(Call):
             await sending
         else:  # apart from the function: it has to end in time even where its caller never reads
             self._sending = asyncio.ensure_future(sending)
-            try:
-                await asyncio.wait((self._sending,))
-            except asyncio.CancelledError:
-                self._sending.add_done_callback(_take_note)
-                raise
+            waiter = self._sending.get_loop().create_future()
+            self._sending.add_done_callback(partial(_tell_of_end, waiter))
+            await waiter
             self._sending.result()
             self._sending = None
         self._opening = False
@@ -173,10 +172,11 @@ class Rpc(Call):
         return not (procedure.streams or procedure.threaded) and (remaining is None or remaining > _SKEW_SECONDS)
 
 
-def _take_note(sent: asyncio.Future[object]) -> None:
-    """Look at what a sending that nobody waits for came to: asyncio logs what nobody looks at."""
-    if not sent.cancelled():
-        sent.exception()
+def _tell_of_end(waiter: asyncio.Future[None], sending: asyncio.Future[object]) -> None:
+    if not sending.cancelled():
+        sending.exception()  # which asyncio logs where nobody has looked at it; who waits may be cancelled meanwhile
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class IdentifiedRpc(Rpc):
