@@ -38,16 +38,13 @@ class Options:
 
     @classmethod
     def of(cls, timeout: float | None, metadata: Metadata) -> Self:
-        if not isinstance(timeout, int | float | None):
+        if not isinstance(timeout, int | float | None) or isinstance(timeout, bool):
             raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
-        if timeout is not None and isnan(timeout):
-            raise ValueError("timeout is a number of seconds or None, not NaN")
+        if timeout is not None and (isnan(timeout) or timeout < 0):
+            raise ValueError(f"timeout is a number of seconds, 0 or more, or None, not {timeout!r}")
         if timeout is not None and timeout > _LONGEST_TIMEOUT:
             timeout = None
-        pairs = cast(
-            "Iterable[tuple[str, str | bytes]]", metadata.items() if isinstance(metadata, Mapping) else metadata
-        )
-        lowered = tuple((key.lower(), value) for key, value in pairs)  # HTTP/2 has no capitals here
+        lowered = tuple((key.lower(), value) for key, value in _pairs(metadata))  # HTTP/2 has no capitals here
         for key, value in lowered:
             _check_metadata(key, value)
         return cls(timeout, lowered)
@@ -74,6 +71,22 @@ def wants_heartbeats(metadata: Pairs) -> bool:
 def asked(metadata: Pairs) -> Pairs:
     """Metadata that also asks whether the function streams."""
     return (*batched(metadata), KIND_ASKED)
+
+
+def _pairs(metadata: Metadata) -> Iterable[tuple[str, str | bytes]]:
+    """Metadata as pairs. What is none isn't repeated: it can be a token.
+
+    Raises:
+        TypeError: it isn't made of pairs.
+    """
+    given: object = metadata.items() if isinstance(metadata, Mapping) else metadata
+    pairs = [*given] if isinstance(given, Iterable) else [None]
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+            example = "such as {'x-tenant': 'a'} or [('x-tenant', 'a')]"
+            given_type = type(metadata).__name__
+            raise TypeError(f"metadata is pairs of a key and a value, {example}: this {given_type} isn't made of them")
+    return cast("list[tuple[str, str | bytes]]", pairs)
 
 
 def _check_metadata(key: str, value: str | bytes) -> None:

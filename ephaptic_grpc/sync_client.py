@@ -106,7 +106,7 @@ class SyncStream(Iterator[T], Generic[T]):
                     self._come = self._method.items(message)
         except StopIteration:
             if self._left:
-                raise CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client") from None
+                raise self._method.cancelled() from None
             self._ended = True
             raise
         except grpc.RpcError as error:
