@@ -51,6 +51,8 @@ _PATH: Final = re.compile(r"/([^/]+)/([^/]+)")
 _PATH_CHARS: Final = 200
 """Of a path that no function has: what is told of it."""
 
+_IMPLIED_PORTS: Final = {b"http": b":80", b"https": b":443"}
+
 _FACES: Final[dict[bytes, Face]] = {
     b"application/grpc-web": GRPC_WEB,
     b"application/grpc-web+proto": GRPC_WEB,
@@ -223,4 +225,7 @@ def _face(headers: dict[bytes, bytes]) -> Face | None:
 
 
 def _own_origin(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
-    return b"%b://%b" % (scope.get("scheme", "http").encode(), headers.get(b"host", b""))
+    """The origin of the app's own pages, as browsers write it: in small letters, without the port that is implied."""
+    scheme = scope.get("scheme", "http").encode()
+    host = headers.get(b"host", b"").lower().removesuffix(_IMPLIED_PORTS.get(scheme, b""))
+    return b"%b://%b" % (scheme, host)

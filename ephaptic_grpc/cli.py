@@ -1,7 +1,6 @@
 """The command ``ephaptic-grpc``: with ``contract_commands``, the only code that writes files or starts processes."""
 
 import asyncio
-import io
 import logging
 import multiprocessing
 import os
@@ -38,7 +37,7 @@ from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.names import check_service_name, rpc_path
 from ephaptic_grpc.options import Options
 from ephaptic_grpc.origins import check_pages
-from ephaptic_grpc.output import FAILED, MISUSED, fail, save, say
+from ephaptic_grpc.output import FAILED, MISUSED, fail, open_standard_streams, save, say, say_what_failed
 from ephaptic_grpc.payload import MalformedPayloadError, pack
 from ephaptic_grpc.records import RecordFormatter
 from ephaptic_grpc.serving import Loop, NoLoopError, Serving, Web, serve_process
@@ -146,6 +145,8 @@ def serve(
         _use_experiments()
     if web is None and (static or origin or header or without_envoy):
         fail("--static, --origin, --header and --without-envoy are for --web", MISUSED)
+    if web == port != 0:
+        fail(f"--port and --web are both {port}: browsers need a port of their own", MISUSED)
     if static is not None and not static.is_dir():
         fail(f"--static {static}: there is no such folder; name the one that has the page's index.html", MISUSED)
     if (tls_cert is None) != (tls_key is None) or (client_ca and not tls_cert):
@@ -324,18 +325,14 @@ app.command("check")(check)
 
 def main() -> None:
     """Run the command line; of ``python -m ephaptic_grpc``, too."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever a terminal can't show
+    open_standard_streams()
     try:
         try:
             app(_with_web_port(sys.argv[1:]), prog_name="ephaptic-grpc")
         finally:
             sys.stdout.flush()  # while what goes wrong can still be told
-    except OSError as error:  # of standard output: a full disk, say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written to it
-        if not isinstance(error, BrokenPipeError):  # of `| head`
-            say(f"error: {error.filename or 'what is printed'}: {error.strerror}")
+    except OSError as error:
+        say_what_failed(error)
         sys.exit(FAILED)
     except SourceError as error:
         say(f"error: {error}")

@@ -30,6 +30,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 _KIND: Final = (KIND_STREAM[0].encode(), KIND_STREAM[1].encode())
 _CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "the call was cancelled", ())
+_LEFT: Final = Answer(499, [(b"content-length", b"0")], b"")
+"""For nobody: middleware between the ASGI server and this app takes an app that never answers for a broken one."""
 
 
 class _LeftError(Exception):
@@ -57,6 +59,7 @@ class Exchange:
 
     __slots__ = (
         "_began",
+        "_beginning",
         "_deadline",
         "_endpoint",
         "_face",
@@ -85,6 +88,7 @@ class Exchange:
         self._loop: Final = asyncio.get_running_loop() if self._task is None else self._task.get_loop()
         self._metadata: list[tuple[str, str | bytes]] | None = None
         self._deadline: float | None = None
+        self._beginning = False
         self._began = False
         self._over = False
         self._interrupted = False
@@ -133,6 +137,8 @@ class Exchange:
             elif not self._over and answer is not None:
                 self._over = True
                 await self._answer(answer)
+            elif not self._beginning:
+                await self._answer(_LEFT)
         finally:
             if self._watching is not None:
                 self._watching.cancel()
@@ -202,6 +208,7 @@ class Exchange:
         self.interrupt(None)
 
     async def _begin(self, *more: tuple[bytes, bytes]) -> None:
+        self._beginning = True
         await self._send({"type": "http.response.start", "status": 200, "headers": [*self._face.head, *more]})
         self._began = True  # not before: who is interrupted while it waits for room has sent nothing
 

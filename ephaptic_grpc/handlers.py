@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Never
 
 import grpc
@@ -86,7 +87,10 @@ class Rpc(Call):
             await sending
         else:  # apart from the function: it has to end in time even where its caller never reads
             self._sending = asyncio.ensure_future(sending)
-            await asyncio.shield(self._sending)
+            waiter = self._sending.get_loop().create_future()
+            self._sending.add_done_callback(partial(_tell_of_end, waiter))
+            await waiter
+            self._sending.result()
             self._sending = None
         self._opening = False
         if self._waiting is not None:
@@ -166,6 +170,13 @@ class Rpc(Call):
         """Whether it can have been the function: it runs in the task of the call, whose time is not over."""
         procedure, remaining = self.procedure, self.remaining()
         return not (procedure.streams or procedure.threaded) and (remaining is None or remaining > _SKEW_SECONDS)
+
+
+def _tell_of_end(waiter: asyncio.Future[None], sending: asyncio.Future[object]) -> None:
+    if not sending.cancelled():
+        sending.exception()  # which asyncio logs where nobody has looked at it; who waits may be cancelled meanwhile
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class IdentifiedRpc(Rpc):

@@ -168,7 +168,7 @@ def _in_place_of_envoy(services: Sequence[Service], serving: Serving, web: Web) 
         origins=web.origins,
         hosts=_hosts(serving.host, web.origins),
         headers=web.headers,
-        files={} if web.static is None else static_files(web.static),
+        static=web.static,
         tls=serving.tls,
     )
 

@@ -8,14 +8,16 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote
 
 import uvicorn
-from starlette.responses import FileResponse, PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from ephaptic_grpc.addresses import host_port
 from ephaptic_grpc.asgi import web_app
@@ -23,6 +25,12 @@ from ephaptic_grpc.codegen.envoy import StaticFile
 from ephaptic_grpc.exchange import Receive, Scope, Send
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.tls import TLS
+from ephaptic_grpc.web import static_files
+
+_REST: Final = 9
+_REST_SECONDS: Final = 1.0
+"""How long the folder of a page is left alone before it is read again: so many times what reading it took, so many
+seconds at most."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -51,11 +59,12 @@ class WebServer:
         origins: as of ``web_app``.
         hosts: the names that it answers to, as of ``Gateway``.
         headers: as of ``web_app``.
-        files: what is served beside the services, by its URL path.
+        static: a folder whose files are served beside the services.
         tls: as of ``Server``. The files are read when it starts, and not again.
 
     Raises:
-        ValueError: an origin or a header that is none.
+        OSError: the folder can't be read.
+        ValueError: an origin or a header that is none, or there is nothing in the folder.
     """
 
     def __init__(
@@ -67,12 +76,12 @@ class WebServer:
         origins: Sequence[str] = (),
         hosts: Sequence[str] = (),
         headers: Sequence[str] = (),
-        files: Mapping[str, StaticFile] | None = None,
+        static: Path | None = None,
         tls: TLS | None = None,
     ) -> None:
         self._rpc: Final = web_app(*services, origins=origins, headers=headers)
         self._hosts: Final = frozenset(hosts)
-        self._files: Final = {unquote(path): file for path, file in (files or {}).items()}
+        self._page: Final = None if static is None else _Page(static)
         self._host: Final = host
         self._port = port
         self._server: Final = _Uvicorn(
@@ -121,14 +130,66 @@ class WebServer:
         if self._hosts and _named(scope) not in self._hosts:
             await PlainTextResponse("this name is not served: see --origin", 421)(scope, receive, send)
             return
-        if not self._files or scope["method"] not in ("GET", "HEAD"):
+        if self._page is None or scope["method"] not in ("GET", "HEAD"):
             await self._rpc(scope, receive, send)
-            return
-        file = self._files.get(scope["path"])
-        if file is None:
-            await PlainTextResponse("there is no such file", 404)(scope, receive, send)
         else:
-            await FileResponse(file.path, headers={"content-type": file.content_type})(scope, receive, send)
+            await (await self._page.response(scope["path"]))(scope, receive, send)
+
+
+class _Page:
+    """The files of a folder, as they are now.
+
+    Args:
+        folder: where they are.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: there is nothing in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder: Final = folder
+        self._files = _by_path(folder)
+        self._read_at = self._rests_until = 0.0
+        self._reading: Final = asyncio.Lock()
+
+    async def response(self, path: str) -> Response:
+        """The file that has a path."""
+        found = await self._found(path)
+        if found is None:  # it may have come since
+            await self._read_again()
+            found = await self._found(path)
+        return found or PlainTextResponse("there is no such file", 404)
+
+    async def _found(self, path: str) -> FileResponse | None:
+        file = self._files.get(path)
+        if file is None:
+            return None
+        with suppress(OSError):  # it has been removed
+            there = await asyncio.to_thread(os.stat, file.path)
+            if stat.S_ISREG(there.st_mode):
+                return FileResponse(file.path, headers={"content-type": file.content_type}, stat_result=there)
+        return None
+
+    async def _read_again(self) -> None:
+        """Read the folder, once for all who miss a file until then. Not at once where it has just been read: anybody
+        can ask for what isn't there.
+        """
+        loop = asyncio.get_running_loop()
+        missed_at = loop.time()
+        async with self._reading:
+            if self._read_at > missed_at:
+                return
+            await asyncio.sleep(self._rests_until - loop.time())
+            began = loop.time()
+            with suppress(OSError, ValueError):  # of one that is being built again
+                self._files = await asyncio.to_thread(_by_path, self._folder)
+            ended = loop.time()
+            self._read_at, self._rests_until = began, ended + min((ended - began) * _REST, _REST_SECONDS)
+
+
+def _by_path(folder: Path) -> dict[str, StaticFile]:
+    return {unquote(path): file for path, file in static_files(folder).items()}
 
 
 def _tls_options(tls: TLS) -> dict[str, Any]:
@@ -139,6 +200,6 @@ def _tls_options(tls: TLS) -> dict[str, Any]:
 
 
 def _named(scope: Scope) -> str:
-    """The header ``Host``, without its port."""
+    """The header ``Host`` in small letters, without its port."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    return re.sub(r":\d*$", "", host)
+    return re.sub(r":\d*$", "", host).lower()

@@ -110,6 +110,27 @@ async def test_it_is_mounted_anywhere(prefix):
 
 
 @pytest.mark.anyio
+@pytest.mark.once
+async def test_a_page_of_its_own_may_call_however_its_host_is_written():
+    """As proxies do: with the port that is implied, with capitals."""
+    transport = httpx.ASGITransport(web_app(shop))
+    for url, hosts, strangers in (
+        (
+            "https://app.example.com",
+            ["app.example.com", "app.example.com:443", "App.Example.com"],
+            [":80", ":8443", "."],
+        ),
+        ("http://app.example.com", ["app.example.com:80", "APP.EXAMPLE.COM:80"], [":443", ":8080", ":"]),
+        ("http://app.example.com:8080", ["App.example.com:8080"], ["", ":80"]),
+    ):
+        async with httpx.AsyncClient(transport=transport, base_url=url) as client:
+            for host in (*hosts, *(f"app.example.com{rest}" for rest in strangers)):
+                headers = {"host": host, "origin": url}
+                answer = await client.post("/shop.v1.ShopService/Place", json=[{"item": "x"}], headers=headers)
+                assert answer.status_code == (200 if host in hosts else 403), host
+
+
+@pytest.mark.anyio
 async def test_what_is_no_request_of_http():
     """A WebSocket is refused; a server that wants to start the app, and to stop it, may."""
     sent: list[dict] = []

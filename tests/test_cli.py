@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -56,12 +56,18 @@ def run(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess
     )
 
 
+def in_shell(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script that has the command as its own arguments."""
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "ephaptic_grpc", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, stop: int = signal.SIGTERM, ends: int = 0
+    folder: Path, *arguments: str, stop: int = signal.SIGTERM, ends: int = 0, by: Sequence[str] = ()
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of a server that listens, and its process, which ends with the block, and well."""
-    command = [sys.executable, "-m", "ephaptic_grpc", "serve", "--port", "0", *arguments]
+    command = [*by, sys.executable, "-m", "ephaptic_grpc", "serve", "--port", "0", *arguments]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             yield next_address(server), server
@@ -298,6 +304,32 @@ def test_a_full_disk_is_said_in_one_line(folder):
         command = [sys.executable, "-m", "ephaptic_grpc", "list", "shop"]
         result = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (result.returncode, result.stderr) == (1, "error: what is printed: No space left on device\n")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["list", "shop"], "", 0),
+        (["call", "localhost:1", METHOD, "-"], "error: '' is neither name=text, name:=json, nor a JSON object", 2),
+    ],
+)
+def test_standard_streams_may_be_closed(folder, arguments, said, code):
+    result = in_shell(folder, 'exec "$@" <&- >&-', *arguments)
+    assert (result.returncode, result.stderr[: len(said) or None]) == (code, said)
+
+
+@pytest.mark.once
+def test_a_server_without_standard_output_ends_well(folder):
+    with serving(folder, "shop", by=["sh", "-c", 'exec "$@" >&-', "sh"]):
+        pass
+
+
+@pytest.mark.once
+def test_a_working_folder_that_has_been_removed(folder):
+    (folder / "gone").mkdir()
+    result = in_shell(folder / "gone", 'rmdir ../gone && exec "$@"', "list", "shop")
+    assert (result.stderr, result.returncode) == ("error: the working folder has been removed\n", 1)
 
 
 def test_nothing_said_is_help(folder):

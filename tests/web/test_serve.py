@@ -1,5 +1,6 @@
 """``ephaptic-grpc serve --web``: one command, two programs, that come and go together."""
 
+import asyncio
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
 from pathlib import Path
 from urllib.error import HTTPError
@@ -15,8 +17,9 @@ import pytest
 from conftest import listens, serving
 from waiting import eventually_sync
 
-from ephaptic_grpc import connect_sync
+from ephaptic_grpc import Service, connect_sync
 from ephaptic_grpc.web import static_files
+from ephaptic_grpc.without_envoy import WebServer
 
 APP = """
     import asyncio
@@ -147,6 +150,7 @@ def test_ctrl_c_in_a_terminal_lets_streams_end_before_envoy(folder, edge):
         ),
         (["--web", "0", "--static", "empty"], "empty has no files to serve"),
         (["--web", "0", "--origin", "*"], "an origin is exactly what browsers send"),
+        (["--port", "50999", "--web", "50999"], "--port and --web are both 50999: browsers need a port of their own"),
         (["--web", "TAKEN"], "can't listen on 127.0.0.1:TAKEN: another program uses this port"),
     ],
 )
@@ -198,6 +202,7 @@ def test_without_envoy_names_of_other_sites_are_not_served_either(folder):
         for host, status in {
             "127.0.0.1": 404,
             "localhost": 404,
+            "LOCALHOST": 404,
             "[::1]": 404,
             "app.example.com": 404,
             "evil.example.com": 421,
@@ -206,6 +211,48 @@ def test_without_envoy_names_of_other_sites_are_not_served_either(folder):
             for name in (host, f"{host}:{port}"):
                 headers = {"content-type": "application/json", "host": name}
                 assert get(urllib.request.Request(url, b"[]", headers))[0] == status, name
+
+
+@pytest.mark.once
+def test_without_envoy_a_page_that_is_built_again_is_served_as_it_is_now(folder):
+    with serving("shop", folder, "--static", "page", "--without-envoy", cwd=folder) as served:
+        (folder / "page/index.html").write_text("<script src=js/f00d.js></script>")
+        (folder / "page/js/a b.js").rename(folder / "page/js/f00d.js")
+        (folder / "page/new").symlink_to(folder / "outside")
+        assert get(served.web + "/")[2] == b"<script src=js/f00d.js></script>"
+        assert get(served.web + "/js/f00d.js")[:2] == (200, "text/javascript; charset=utf-8")
+        for missing in ("/js/a%20b.js", "/new", "/.secret"):
+            assert get(served.web + missing)[0] == 404, missing
+        (folder / "page").rename(folder / "elsewhere")
+        assert get(served.web + "/")[0] == 404
+        served.process.terminate()
+        assert served.process.wait(15) == 0
+        assert served.process.stderr.read() == ""
+
+
+@pytest.mark.once
+def test_who_asks_for_what_is_not_there_makes_nobody_read_the_folder_each_time(tmp_path):
+    for number in range(500):
+        (tmp_path / str(number)).touch()
+    server = WebServer([Service("shop.v1.ShopService")], "127.0.0.1", 0, static=tmp_path)
+
+    async def miss() -> bytes:
+        reader, writer = await asyncio.open_connection(*server.address.split(":"))
+        writer.write(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        return answer[:12]
+
+    async def seconds() -> float:
+        async with server:
+            began = time.perf_counter()
+            assert {*await asyncio.gather(*[miss() for _ in range(200)])} == {b"HTTP/1.1 404"}
+            return time.perf_counter() - began
+
+    began = time.perf_counter()
+    static_files(tmp_path)
+    reading = time.perf_counter() - began
+    assert asyncio.run(seconds()) < 150 * reading
 
 
 def test_reload_serves_a_page_that_changed(folder):

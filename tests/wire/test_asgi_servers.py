@@ -5,8 +5,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -38,6 +39,13 @@ async def missing() -> None:
     raise ServiceError(grpc.StatusCode.NOT_FOUND, "nothing here")
 
 @some.expose
+async def never() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        pathlib.Path("ended").touch()
+
+@some.expose
 async def forever() -> AsyncIterator[int]:
     try:
         for number in range(1_000_000):
@@ -55,6 +63,7 @@ app.mount("/rpc", rpc)
 behind = FastAPI()
 behind.add_middleware(BaseHTTPMiddleware, dispatch=hand_on)
 behind.mount("/rpc", rpc)
+app.mount("/behind", behind)
 """
 
 
@@ -76,7 +85,9 @@ def running(server: str, app: str, folder: Path) -> Iterator[str]:
             eventually_sync(lambda: listens(port) or process.poll() is not None, within=20)
             yield url
             process.terminate()
-            process.wait(15)
+            said = process.communicate(timeout=15)[0].decode()
+            # What Hypercorn says of connections that it cuts when it ends has no word after it.
+            assert "Error: " not in said, said
         finally:
             process.kill()
 
@@ -95,10 +106,28 @@ def test_a_value_a_stream_an_error_and_leaving(server, app, versions, tmp_path):
     with running(server, app, tmp_path) as url:
         for version in versions:
             call_all(f"{url}/rpc/some.v1.SomeService/", version, tmp_path / "ended")
+            behind = "/rpc" if app.endswith("behind") else "/behind/rpc"
+            leave_before_the_answer(f"{url}{behind}/some.v1.SomeService/", version, tmp_path / "ended")
 
 
 def connected(url: str, version: int) -> httpx.Client:
     return httpx.Client(base_url=url, http1=version == 1, http2=version == 2)
+
+
+def leave_before_the_answer(url: str, version: int, ended: Path) -> None:
+    """While the function runs; and before all of the request has come."""
+    ended.unlink(missing_ok=True)
+
+    def left() -> bool:
+        with connected(url, version) as client, suppress(httpx.ReadTimeout):
+            client.post("Never", json=[], timeout=httpx.Timeout(10, read=0.1))
+        return ended.exists()
+
+    eventually_sync(left)
+    to = urlsplit(url)
+    with socket.create_connection((to.hostname, to.port)) as client:
+        lines = f"POST {to.path}Never HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2"
+        client.sendall(f"{lines}\r\n\r\n[".encode())
 
 
 def call_all(url: str, version: int, ended: Path) -> None:

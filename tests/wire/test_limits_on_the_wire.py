@@ -1,6 +1,7 @@
 """Each bound of ``Limits``, at the limit and one past it, over gRPC and over HTTP."""
 
 import asyncio
+import gc
 import re
 import threading
 import time
@@ -12,8 +13,10 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from h2.events import ResponseReceived
 from http_server import serving_http
 from plain_client import plain
+from raw_http2 import RawHttp2, message
 from waiting import eventually, eventually_sync
 
 from ephaptic_grpc import CallError, Client, Limits, Server, Service, connect, connect_sync, current_call
@@ -303,6 +306,27 @@ async def test_a_deadline_ends_a_stream_whose_caller_never_reads():
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stream.read()
         assert caught.value.code() is LATE
+
+
+async def test_callers_that_leave_while_the_first_item_is_on_its_way_are_nothing_to_log():
+    large, logged = Service("limits.v1.LargeService"), []
+
+    @large.expose
+    async def one() -> AsyncIterator[str]:
+        yield "x" * 70_000  # more than a connection takes that is never told that there is room
+
+    def call_and_leave(address: str) -> None:
+        with RawHttp2(address) as http:
+            begun = {http.send(b"/limits.v1.LargeService/One", message(b"")) for _ in range(5)}
+            while begun:
+                begun -= {event.stream_id for event in http.receive() if isinstance(event, ResponseReceived)}
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: logged.append(what))
+    async with Server(large, port=0, grace=5, limits=Limits(max_timeout=60)) as server:
+        for _ in range(30):  # whether gRPC tells of the leaving or of the item first is chance
+            await asyncio.to_thread(call_and_leave, server.address)
+    gc.collect()  # asyncio tells of an exception that nobody has looked at when it is freed
+    assert logged == []
 
 
 async def test_deadlines_of_the_server():
