@@ -452,7 +452,7 @@ def test_calls_at_the_same_time_over_http(http):
     before = ended["waits"]
 
     def waits() -> None:
-        httpx.post(f"{http.base_url}Waits", json=[], headers={"grpc-timeout": "2S"}, timeout=30)
+        httpx.post(f"{http.base_url}Waits", json=[], headers={"grpc-timeout": "5S"}, timeout=30)
 
     def refuses() -> bool:
         answer = http.post("Length", json=["x"])
