@@ -22,6 +22,7 @@ from pydantic_core import (
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
+from ephaptic_grpc.mirrored import built, writing
 from ephaptic_grpc.values import (
     Nan,
     is_callable,
@@ -80,12 +81,16 @@ class Arguments:
     ) -> None:
         def serialiser(schema: Any) -> Callable[[object], bytes]:
             whole = with_definitions(schema, definitions)
+            written = writing(whole)
             config = serialiser_config(whole)
             # For the server to refuse: null could be taken for None. A class has its own configuration, though.
             config["ser_json_inf_nan"] = "constants"
             # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
             # leaves out what the server computes itself.
-            serialiser = SchemaSerializer(whole, config)
+            if written is whole:
+                serialiser = SchemaSerializer(whole, config)
+            else:
+                serialiser = built(SchemaSerializer, written, config)
             write = partial(serialiser.to_json, by_alias=True, round_trip=True, warnings=False)
             return partial(_dump_without_nan, serialiser, write) if nan.is_hidden(schema) else write
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 from pydantic_core import (
     CoreSchema,
+    PydanticCustomError,
     PydanticSerializationError,
     SchemaSerializer,
     SchemaValidator,
@@ -19,6 +20,7 @@ from pydantic_core import (
 
 from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.mirrored import built, reading
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # some releases of Pydantic warn that this module is experimental
@@ -107,8 +109,10 @@ class Value:
         # To look for misfits costs ten times what it takes to write a string.
         self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
         self._may_hide_nan: Final = Nan(definitions).is_hidden(schema)
-        self.load = validator.validate_json
-        """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
+        self._reading: Final = reading(self.schema)
+        self.load = validator.validate_json if self._reading is self.schema else _loading(self._reading)
+        """The value that some JSON stands for, as ``dump`` writes it; raises ValidationError where it doesn't fit the
+        declared type."""
 
     @cached_property
     def _telling_nan(self) -> SchemaSerializer:
@@ -117,9 +121,11 @@ class Value:
     @cached_property
     def load_all(self) -> Callable[[bytes], list[Any]]:
         """The values that a JSON array of them stands for; raises as ``load``. Only clients need it, of streams."""
-        definitions, schema = split_definitions(self.schema)
+        definitions, schema = split_definitions(self._reading)
         every = with_definitions(core_schema.list_schema(schema), definitions)
-        return SchemaValidator(every, VALIDATOR_CONFIG).validate_json
+        if self._reading is self.schema:
+            return SchemaValidator(every, VALIDATOR_CONFIG).validate_json
+        return built(SchemaValidator, every, VALIDATOR_CONFIG).validate_json
 
     def dump(self, value: object) -> bytes:
         """The JSON of a value, which has been made to fit its declared type: attributes that the type doesn't
@@ -138,6 +144,20 @@ class Value:
         except (ValidationError, PydanticSerializationError) as error:
             error.add_note("what the function gave doesn't fit the type that it declares")
             raise
+
+
+def _loading(schema: CoreSchema) -> Callable[[bytes], Any]:
+    validate = built(SchemaValidator, schema, VALIDATOR_CONFIG).validate_json
+
+    def load(json: bytes) -> Any:
+        try:
+            return validate(json)
+        except AttributeError as error:
+            reason = "a validator of its class asks for what isn't sent: {error}"
+            missing = PydanticCustomError("not_sent", reason, {"error": str(error)})
+            raise ValidationError.from_exception_data("value", [{"type": missing, "input": None}]) from error
+
+    return load
 
 
 def parameters_schema(
