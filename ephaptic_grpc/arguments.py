@@ -7,7 +7,7 @@ from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import SecretBytes, SecretStr, ValidationError
+from pydantic import Field, SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import (
@@ -36,6 +36,7 @@ from ephaptic_grpc.violations import bad_arguments
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _REST = inspect.Parameter.VAR_POSITIONAL
+_DEFAULTS = ("default", "default_factory")
 _NAMED_REST = inspect.Parameter.VAR_KEYWORD
 
 
@@ -51,7 +52,6 @@ class Arguments:
     """
 
     def __init__(self, signature: inspect.Signature) -> None:
-        self._signature = signature
         parameters = list(signature.parameters.values())
         self._as_object = go_by_name(parameters)
         self.schema = _at_once(_read(parameters))
@@ -70,10 +70,12 @@ class Arguments:
         nan = Nan(definitions)
         self._may_have_nan = any(map(nan.is_possible, taken))
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
-        self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
+        # A default can be in the annotation, too.
+        self._required = {it["name"] for it in arguments["arguments_schema"] if it["schema"]["type"] != "default"}
         # So many positions are all that a call needs; more than there are where it needs named ones as well.
         positions_do = self._required.issubset(self._positions)
         self._enough = len(self._required) if positions_do else len(self._positions) + 1
+        self._signature = _with_defaults(signature, arguments["arguments_schema"])
         self._prepare_dump(parameters, definitions, arguments, nan)
 
     def _prepare_dump(
@@ -213,6 +215,23 @@ def go_by_name(parameters: Sequence[inspect.Parameter]) -> bool:
             "(no '/' and no *args), or every one by position (no '*' and no **kwargs)"
         )
     return not by_position
+
+
+def _with_defaults(signature: inspect.Signature, arguments: Sequence[Any]) -> inspect.Signature:
+    """A signature with the defaults that Pydantic knows: those of ``Annotated[int, Field(default=5)]`` as well, and
+    none that are no default (``= Field(gt=0)``).
+    """
+    schemas = {argument["name"]: argument["schema"] for argument in arguments}
+
+    def completed(parameter: inspect.Parameter) -> inspect.Parameter:
+        schema = schemas.get(parameter.name)
+        if schema is None or schema["type"] != "default":
+            return parameter.replace(default=parameter.empty)
+        if parameter.default is not parameter.empty:
+            return parameter
+        return parameter.replace(default=Field(**{key: schema[key] for key in _DEFAULTS if key in schema}))
+
+    return signature.replace(parameters=[*map(completed, signature.parameters.values())])
 
 
 def wire_name(name: str, alias: Any) -> str:
