@@ -213,8 +213,8 @@ def _item_type(returned: Any, origin: Any, *, on_loop: bool) -> Any:
     iterator = "AsyncIterator" if on_loop else "Iterator"
     name = inspect.formatannotation(returned)
     raise ExposeError(
-        f"it is a generator, which gives a stream, but is annotated with {name}: write {iterator}[{name}], with the type "
-        "of one item"
+        f"it is a generator, which gives a stream, but is annotated with {name}: write {iterator}[{name}], with the "
+        "type of one item"
     )
 
 

@@ -258,6 +258,22 @@ def test_a_model_whose_bytes_would_go_as_text_is_warned_of(service):
         assert caught[0].filename == __file__
 
 
+@pytest.mark.parametrize("either", [str | bytes, bytes | int | Annotated[str, Field(max_length=3)] | None])
+def test_text_or_bytes_is_warned_of(service, either):
+    class Message(BaseModel):
+        model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+        content: either
+
+    def taken(content: list[either]) -> None: ...
+    def given() -> Message: ...
+
+    for function in (taken, given):
+        says = rf"{function.__name__} .*of str \| bytes one comes as the other"
+        with pytest.warns(UserWarning, match=says) as seen:
+            service.expose(function)
+        assert [warning.filename for warning in seen] == [__file__]
+
+
 def test_bytes_anywhere_else_need_no_warning(service):
     @service.expose
     def f(a: bytes, b: list[bytes], c: AsBase64) -> tuple[bytes, ...]: ...
