@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import Field, SecretBytes, SecretStr, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import (
     CoreSchema,
@@ -22,6 +22,7 @@ from pydantic_core import (
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
+from ephaptic_grpc.impossible import impossible
 from ephaptic_grpc.mirrored import built, writing
 from ephaptic_grpc.values import (
     Nan,
@@ -32,6 +33,9 @@ from ephaptic_grpc.values import (
     with_definitions,
 )
 from ephaptic_grpc.violations import bad_arguments
+
+UNREADABLE = (PydanticUserError, SchemaError, TypeError)
+"""What Pydantic raises of a type that it can't read."""
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -54,17 +58,9 @@ class Arguments:
     def __init__(self, signature: inspect.Signature) -> None:
         parameters = list(signature.parameters.values())
         self._as_object = go_by_name(parameters)
-        self.schema = _at_once(_read(parameters))
-        try:
-            self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
-        except SchemaError as error:
-            raise ExposeError(
-                f"Pydantic can't make a check of its parameters: {str(error).splitlines()[-1].strip()}"
-            ) from error
+        self.schema, self._validate = _read(parameters)
         definitions, arguments = split_definitions(self.schema)
-        for argument in arguments["arguments_schema"]:
-            if is_callable(argument["schema"]):
-                raise ExposeError(f"parameter {argument['name']!r} is something to call, and JSON can't carry that")
+        _check(definitions, arguments)
         taken = [argument["schema"] for argument in arguments["arguments_schema"]]
         taken += [arguments[rest] for rest in ("var_args_schema", "var_kwargs_schema") if rest in arguments]
         nan = Nan(definitions)
@@ -282,20 +278,39 @@ def _named_rest(arguments: Any, serialiser: Callable[[Any], Callable[[object], b
     return lambda name: (_key(name, None), dump)
 
 
-def _read(parameters: list[inspect.Parameter]) -> Any:
-    current: list[tuple[str, Any]] = []
-
-    def reading(_: int, name: str, annotation: Any) -> None:
-        current.append((name, annotation))
-
+def _read(parameters: list[inspect.Parameter]) -> tuple[Any, SchemaValidator]:
     try:
-        return parameters_schema(parameters, reading)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        name, annotation = current[-1]
+        schema = _at_once(parameters_schema(parameters))
+        return schema, SchemaValidator(schema, VALIDATOR_CONFIG)
+    except UNREADABLE as error:
+        if len(parameters) != 1:
+            for parameter in parameters:
+                _read([parameter])
+            raise ExposeError(f"Pydantic can't make a check of its parameters: {reason(error)}") from error
+        (parameter,) = parameters
         raise ExposeError(
-            f"Pydantic can't read the type of parameter {name!r}, {_shown(annotation)}: use a type that JSON can "
-            f"carry, or teach it to Pydantic with Annotated[...] ({str(error).splitlines()[0]})"
+            f"Pydantic can't read the type of parameter {parameter.name!r}, {_shown(parameter.annotation)}: use a type "
+            f"that JSON can carry, or teach it to Pydantic with Annotated[...] ({reason(error)})"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """Pydantic's words, in one line: of a SchemaError the last, which says what is wrong in the end."""
+    lines = str(error).splitlines() or [repr(error)]
+    return lines[-1].strip() if isinstance(error, SchemaError) else lines[0]
+
+
+def _check(definitions: list[CoreSchema], arguments: Any) -> None:
+    """Raise ExposeError where a parameter can't be given."""
+    for argument in arguments["arguments_schema"]:
+        if is_callable(argument["schema"]):
+            raise ExposeError(f"parameter {argument['name']!r} is something to call, and JSON can't carry that")
+        unusable = impossible(argument["schema"])
+        if unusable:
+            raise ExposeError(f"the type of parameter {argument['name']!r} can't be used: {unusable}")
+    unusable = impossible([definitions, arguments])
+    if unusable:
+        raise ExposeError(f"a type of its parameters can't be used: {unusable}")
 
 
 def _at_once(arguments: Any) -> Any:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-
-from ephaptic_grpc.arguments import Arguments
+from ephaptic_grpc.arguments import UNREADABLE, Arguments, reason
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.limits import FunctionLimits
 from ephaptic_grpc.names import rpc_path
@@ -229,8 +227,10 @@ def _value_type(signature: inspect.Signature, returned: Any, origin: Any) -> Any
 def _value(annotation: Any, what: str) -> Value:
     try:
         return Value(annotation)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+    except ExposeError:
+        raise
+    except UNREADABLE as error:
         raise ExposeError(
             f"Pydantic can't read the type of its {what}, {annotation!r}: use a type that JSON can carry, or name one "
-            f"with expose(response_model=...) ({str(error).splitlines()[0]})"
+            f"with expose(response_model=...) ({reason(error)})"
         ) from error

@@ -20,6 +20,7 @@ from pydantic_core import (
 
 from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.impossible import impossible
 from ephaptic_grpc.mirrored import built, reading
 
 with warnings.catch_warnings():
@@ -89,7 +90,7 @@ class Value:
         annotation: the type; anything that Pydantic knows.
 
     Raises:
-        PydanticUserError, PydanticSchemaGenerationError: Pydantic can't read the type.
+        PydanticUserError, SchemaError, TypeError: Pydantic can't read the type.
         ExposeError: its bytes can't be told apart from text; or JSON can't carry its values.
         NameError: the type names something that isn't defined (yet).
     """
@@ -102,6 +103,9 @@ class Value:
         self.schema: CoreSchema = with_definitions(schema, definitions)
         if is_callable(self.schema):
             raise ExposeError(f"it gives {annotation}, and JSON can't carry something to call: give what comes of it")
+        unusable = impossible(self.schema)
+        if unusable:
+            raise ExposeError(f"the type of what it gives can't be used: {unusable}")
         validator = SchemaValidator(self.schema, VALIDATOR_CONFIG)
         serialiser = SchemaSerializer(self.schema, serialiser_config(self.schema))
         self._validate = validator.validate_python
@@ -160,15 +164,8 @@ def _loading(schema: CoreSchema) -> Callable[[bytes], Any]:
     return load
 
 
-def parameters_schema(
-    parameters: list[inspect.Parameter], reading: Callable[[int, str, Any], None] | None = None
-) -> CoreSchema:
-    """Pydantic's schema of a list of arguments.
-
-    Args:
-        parameters: with annotations that hold no unresolved names.
-        reading: told the index, the name and the annotation of each parameter before it is read.
-    """
+def parameters_schema(parameters: list[inspect.Parameter]) -> CoreSchema:
+    """Pydantic's schema of a list of arguments, with annotations that hold no unresolved names."""
 
     def stand_in() -> None: ...
 
@@ -176,7 +173,7 @@ def parameters_schema(
     # names to look up; and through a parameter the configuration reaches dataclasses and TypedDicts as well.
     stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     stand_in.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return generate_arguments_schema(stand_in, schema_type="arguments", parameters_callback=reading, config=JSON_CONFIG)
+    return generate_arguments_schema(stand_in, schema_type="arguments", config=JSON_CONFIG)
 
 
 def split_definitions(schema: Any) -> tuple[list[CoreSchema], Any]:
