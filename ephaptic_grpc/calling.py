@@ -17,6 +17,7 @@ from ephaptic_grpc.handshake import ChannelSecurity
 from ephaptic_grpc.options import Options
 from ephaptic_grpc.payload import unpack
 
+_NAMED: Final = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
@@ -36,7 +37,9 @@ def arguments_of(given: Sequence[str]) -> bytes:
         return given[0].encode()
     named = {}
     for argument in given:
-        found = re.fullmatch(r"([^\W\d]\w*)(:?=)(.*)", argument, re.DOTALL)
+        found = _NAMED.fullmatch(argument)
+        if found is None and argument.lstrip()[:1] in ("{", "["):
+            raise ValueError(f"{argument!r} is all the arguments: put the others into it, or give each by its name")
         if found is None:
             raise ValueError(f"{argument!r} is neither name=text, name:=json, nor a JSON object or array")
         name, kind, text = found.groups()
@@ -95,15 +98,32 @@ def _escaped(control: re.Match[bytes]) -> bytes:
     return b" " if control[0] in b"\n\r\t" else b"\\u%04x" % ord(control[0].decode())
 
 
-def told(error: CallError) -> str:
-    """What is said of a call that failed, with its details below."""
+def told(error: CallError, given: Sequence[str]) -> str:
+    """What is said of a call that failed, with its details below.
+
+    Args:
+        error: what the call raised.
+        given: the arguments on the command line.
+    """
     lines = [str(error)]
     for detail in error.details:
         if isinstance(detail, BadRequest):
             lines[0] = f"{error.code.name}: {error.message.partition(':')[0]}"
-            lines += [f"  {violation.field}: {violation.description}" for violation in detail.field_violations]
+            lines += [
+                f"  {violation.field}: {violation.description}{_hint(violation.field, given)}"
+                for violation in detail.field_violations
+            ]
         elif isinstance(detail, Message):
             lines.append(f"  {detail.DESCRIPTOR.full_name}: {' '.join(str(detail).split())}")
         else:
             lines.append(f"  {to_json(detail).decode()}")
     return "\n".join(line.replace("\n", "\\n") for line in lines)
+
+
+def _hint(field: str, given: Sequence[str]) -> str:
+    """What may have been meant where JSON was given as text."""
+    for argument in given:
+        found = _NAMED.fullmatch(argument)
+        if found is not None and (found[1], found[2]) == (field, "=") and found[3].lstrip()[:1] in ("{", "["):
+            return f" (this is text; for JSON write '{field}:=...')"
+    return ""

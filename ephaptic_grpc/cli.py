@@ -171,6 +171,7 @@ def serve(
     logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
     say(f"Watching {Path.cwd()} for changes. Ctrl-C stops.")
     code, page = watchfiles.PythonFilter(), None if static is None else static.resolve()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells have ignored behind '&'
     watchfiles.run_process(
         Path.cwd(),
         *([] if page is None else [page]),
@@ -309,7 +310,7 @@ def call(
     try:
         asyncio.run(print_items(security, rpc_path(service.removeprefix("/"), function), request, options))
     except CallError as error:
-        fail(told(error))
+        fail(told(error, given))
     except MalformedPayloadError as error:
         fail(f"{method} is not served by ephaptic_grpc: {error}")
     except BrokenPipeError:  # of `| head`

@@ -145,10 +145,12 @@ class Stream(AsyncIterator[T], Generic[T]):
                     if perf_counter() > self._turn:
                         await asyncio.sleep(0)  # who loops over items that have come may never wait itself
                         self._turn = perf_counter() + AHEAD_SECONDS
+                        if self._left:
+                            break  # it was cancelled in that turn
                     return item
                 message = await self._next()
                 self._turn = perf_counter() + AHEAD_SECONDS
-                if message or not self._heartbeats:
+                if (message or not self._heartbeats) and not self._left:
                     self._come = self._method.items(message)
         except StopAsyncIteration:
             # A step that was cancelled ended grpc's own iterator, and the call with it.

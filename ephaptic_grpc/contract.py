@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any, Final, Self
+from weakref import WeakKeyDictionary
 
 from ephaptic_grpc.arguments import unpacked, wire_name
 from ephaptic_grpc.errors import ExposeError
@@ -185,11 +185,16 @@ class Contract:
         }
 
 
-@lru_cache
+_fingerprints: Final[WeakKeyDictionary[Procedure, str]] = WeakKeyDictionary()
+
+
 def fingerprint(procedure: Procedure) -> str:
     """The hash of all that a caller of a procedure relies on: that of its function in any contract."""
-    contract = Contract._of(procedure.service, [procedure])
-    return contract.fingerprint(contract.functions[0])
+    known = _fingerprints.get(procedure)
+    if known is None:
+        contract = Contract._of(procedure.service, [procedure])
+        known = _fingerprints[procedure] = contract.fingerprint(contract.functions[0])
+    return known
 
 
 def _parameters(procedure: Procedure) -> list[tuple[Parameter, Any]]:

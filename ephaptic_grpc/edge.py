@@ -90,21 +90,23 @@ class Calls(Generic[T]):
         Called again while it runs, it shortens the grace.
         """
         idle, interrupted = asyncio.ensure_future(self._until_idle()), asyncio.ensure_future(self._interrupted.wait())
-        await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        telling = [task for call in tuple(self._calls) if (task := call.interrupt(DRAINING)) is not None]
-        self._interrupted.set()
+        try:
+            await asyncio.wait((idle, interrupted), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            telling = [task for call in tuple(self._calls) if (task := call.interrupt(DRAINING)) is not None]
+            self._interrupted.set()
 
-        def left() -> int:
-            return len(self._calls) + sum(not task.done() for task in telling)
+            def left() -> int:
+                return len(self._calls) + sum(not task.done() for task in telling)
 
-        loop = asyncio.get_running_loop()
-        before, since = left(), loop.time()
-        while before and loop.time() < since + cleanup:  # thousands take their time
-            await asyncio.wait((idle, *telling), timeout=cleanup / 20)
-            if left() < before:
-                before, since = left(), loop.time()
-        idle.cancel()
-        interrupted.cancel()
+            loop = asyncio.get_running_loop()
+            before, since = left(), loop.time()
+            while before and loop.time() < since + cleanup:  # thousands take their time
+                await asyncio.wait((idle, *telling), timeout=cleanup / 20)
+                if left() < before:
+                    before, since = left(), loop.time()
+        finally:
+            idle.cancel()
+            interrupted.cancel()
 
     def log_left_behind(self) -> None:
         """Log what has still not ended when an edge goes."""

@@ -72,7 +72,9 @@ class ServiceError(Exception):
         super().__init__(code, message, details)
         self.code = code
         self.message = message
-        self.details: tuple[object, ...] = tuple(details) if _is_several(details) else (details,)
+        self.details: tuple[object, ...] = (
+            tuple(details) if _is_several(details) else () if details is None else (details,)
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         # Not by __init__, as exceptions are copied otherwise: that of a subclass can take other arguments.

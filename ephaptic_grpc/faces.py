@@ -185,7 +185,7 @@ class Json:
         return body
 
     def delivery(self, metadata: Metadata) -> Delivery:
-        return Delivery.asked(metadata)._replace(batches=True)
+        return Delivery.asked(metadata)._replace(batches=True, early=False)  # what fails soon has an HTTP status
 
     def value(self, json: bytes) -> Answer:
         return Answer(200, [*self._whole, (b"content-length", b"%d" % len(json))], json)

@@ -37,13 +37,13 @@ class Model(BaseModel):
 class SparseModel(Model):
     """A model with fields whose default only the server knows: unless they are set, they aren't sent."""
 
-    unknowns: ClassVar[dict[str, tuple[str, bool]]] = {}
+    _unknowns: ClassVar[dict[str, tuple[str, bool]]] = {}
     """Those fields: their keys in JSON, and whether None is a value of theirs."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.unknowns = {
+        cls._unknowns = {
             name: (field.serialization_alias or name, field.json_schema_extra == _UNKNOWN)
             for name, field in cls.model_fields.items()
             if field.json_schema_extra in (_UNKNOWN, _NEVER_NONE)
@@ -53,7 +53,7 @@ class SparseModel(Model):
     def _leave_out(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         data = serialise(self)
         if isinstance(self, SparseModel):  # a dictionary can stand in its place, and is sent as it is
-            for name, (key, nullable) in self.unknowns.items():
+            for name, (key, nullable) in self._unknowns.items():
                 if getattr(self, name) is None and not (nullable and name in self.model_fields_set):
                     data.pop(key, None)
                     data.pop(name, None)

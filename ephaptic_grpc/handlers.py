@@ -17,6 +17,7 @@ from ephaptic_grpc.edge import LATE, Calls, failure
 from ephaptic_grpc.errors import Status
 from ephaptic_grpc.limits import Limits
 from ephaptic_grpc.payload import KIND_ASKED, KIND_STREAM, Delivery, arguments, pack
+from ephaptic_grpc.pipe import Write
 from ephaptic_grpc.procedure import Procedure
 from ephaptic_grpc.threads import Threads
 
@@ -27,6 +28,9 @@ _LEFT: Final = re.compile(r"ExecuteBatchError raised in core by servicer method 
 
 _AGAIN_SECONDS: Final = 0.05
 """How long a call whose task is being cancelled already is left alone, before it is interrupted."""
+
+_NOT_AGAIN: Final = ("grpc-retry-pushback-ms", "-1")
+"""Tells gRPC's clients not to make a call again: its function has run, and it is its answer that failed."""
 
 _SKEW_SECONDS: Final = 0.05
 """By how much a caller may see its deadline pass before the server does."""
@@ -144,7 +148,19 @@ class Rpc(Call):
                     await context.abort(grpc.StatusCode.CANCELLED, "the function cancelled itself")
             raise error
         status = failure(error, self)
-        await context.abort(status.code, status.message, status.trailing_metadata)
+        trailing: tuple[tuple[str, str | bytes], ...] = status.trailing_metadata
+        if self.procedure.idempotent:
+            trailing += (_NOT_AGAIN,)
+        aborting = context.abort(status.code, status.message, trailing)
+        # gRPC's side of the call holds what that raises, and so the frames that it comes through, and what was raised
+        # before. None of it must hold gRPC's side, or they, and the request, would wait for the garbage collector.
+        del self, task, context, error
+        try:
+            await aborting
+        except BaseException as aborted:
+            aborted.__context__ = None
+            raise
+        raise AssertionError("gRPC's abort always raises")
 
     def _can_cancel_itself(self) -> bool:
         """Whether it can have been the function: it runs in the task of the call, whose time is not over."""
@@ -201,6 +217,7 @@ def _unary_handler(
             call.task = None  # whose context holds this call: together they would wait for the garbage collector
             if bounded:
                 call.unbound()
+            del call, context  # see Rpc.fail
         return reply
 
     return handle
@@ -214,21 +231,6 @@ def _stream_handler(
 
     async def handle(message: bytes, context: _Context) -> None:
         call = rpc(procedure, context)
-
-        async def write(message: bytes) -> None:
-            nonlocal write
-            write = context.write
-            await call.open(write(message))
-
-        async def send(*items: bytes) -> None:
-            message = pack(*items)
-            try:
-                await write(message)
-            except grpc.aio.BaseError:
-                # The call is over. grpc.aio is about to cancel this task, which is how a stream learns of it.
-                await asyncio.sleep(_CANCELLING_SECONDS)
-                raise
-
         try:
             calls.enter(call)
             enter_call(call)
@@ -237,7 +239,8 @@ def _stream_handler(
             metadata = context.invocation_metadata() or ()
             if KIND_ASKED in metadata:
                 await call.open(context.send_initial_metadata((KIND_STREAM,)))
-            await run(arguments(message, request_bytes), send, call.interrupt, Delivery.asked(metadata))
+            json = arguments(message, request_bytes)
+            await run(json, _sender(call, context), call.interrupt, Delivery.asked(metadata))
             if call.telling is not None:
                 raise asyncio.CancelledError
         except BaseException as error:
@@ -247,5 +250,27 @@ def _stream_handler(
             call.task = None
             if bounded:
                 call.unbound()
+            del call, context  # see Rpc.fail
 
     return handle
+
+
+def _sender(call: Rpc, context: _Context) -> Write:
+    """What writes the messages of a stream."""
+    began = False
+
+    async def send(*items: bytes) -> None:
+        nonlocal began
+        writing = context.write(pack(*items))
+        try:
+            if began:
+                await writing
+            else:
+                began = True
+                await call.open(writing)
+        except grpc.aio.BaseError:
+            # The call is over. grpc.aio is about to cancel the task, which is how a stream learns of it.
+            await asyncio.sleep(_CANCELLING_SECONDS)
+            raise
+
+    return send

@@ -71,6 +71,7 @@ class ChannelSecurity:
         self._address: Final = None if credentials else _host_and_port(target)
         self._files: Final = None if self._tls is None else self._tls.state()
         self._lock: Final = threading.Lock()
+        self._finding: asyncio.Future[str | None] | None = None
         self._found: str | None = None
         self._fresh = 0.0
 
@@ -88,11 +89,15 @@ class ChannelSecurity:
 
     def explain(self, failed: CallError) -> CallError:
         """What a failed call raises. Without a connection it blocks until it knows why, some seconds at most."""
-        return self._explained(failed) if self._is_unexplained(failed) else failed
+        return self._explained(failed, self._reason()) if self._is_unexplained(failed) else failed
 
     async def explain_soon(self, failed: CallError) -> CallError:
         """The same, which lets the event loop run."""
-        return await asyncio.to_thread(self._explained, failed) if self._is_unexplained(failed) else failed
+        if not self._is_unexplained(failed):
+            return failed
+        if self._finding is None or self._finding.done():  # one thread, however many calls fail
+            self._finding = asyncio.ensure_future(asyncio.to_thread(self._reason))
+        return self._explained(failed, await asyncio.shield(self._finding))
 
     def _is_unexplained(self, failed: CallError) -> bool:
         return (
@@ -102,16 +107,19 @@ class ChannelSecurity:
             and not _NO_ANSWER.search(failed.message)
         )
 
-    def _explained(self, failed: CallError) -> CallError:
+    def _reason(self) -> str | None:
         with self._lock:
             if self._address is not None and monotonic() > self._fresh:
                 self._found = reason(*self._address, self._tls)
                 if self._found is None and self._tls is not None and self._tls.state() != self._files:
                     self._found = "its TLS files have changed since this client was made: connect anew to use them"
                 self._fresh = monotonic() + _FRESH_SECONDS
-        if self._found is None:
+            return self._found
+
+    def _explained(self, failed: CallError, found: str | None) -> CallError:
+        if found is None:
             return failed
-        explained = CallError(failed.code, f"can't connect to {self._target}: {self._found}", failed.details)
+        explained = CallError(failed.code, f"can't connect to {self._target}: {found}", failed.details)
         explained.add_note(f"gRPC's words: {failed.message}")
         return explained
 

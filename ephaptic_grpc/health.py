@@ -11,6 +11,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from ephaptic_grpc import limits
+
 _TELLING_SECONDS: Final = 0.1
 """What watchers have to hear of the drain, at most. A watch has no end of its own: it would last the whole grace."""
 
@@ -59,6 +61,9 @@ class Health:
 
     async def _watch(self, message: bytes, context: Any) -> None:
         service = await _service(message, context)
+        if len(self._watchers) >= limits.STANDARD_STREAMS:
+            text = f"{len(self._watchers)} watch already: ask by Check"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._watchers.add(task)
         try:

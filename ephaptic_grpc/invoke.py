@@ -57,14 +57,16 @@ def stream(procedure: Procedure, threads: Threads, limits: Limits) -> Stream:
     async def on_loop(json: bytes, write: Write, interrupt: Interrupt, delivery: Delivery = PLAIN) -> None:
         args, kwargs = load(json)
         pipe = Pipe(asyncio.get_running_loop(), most, delivery)
-        stop = produce(lambda: function(*args, **kwargs), dump, pipe, threads)
-        await _forward(pipe, write, stop, patience, interrupt)
+        await _forward(
+            pipe, write, produce(lambda: function(*args, **kwargs), dump, pipe, threads), patience, interrupt
+        )
 
     async def in_thread(json: bytes, write: Write, interrupt: Interrupt, delivery: Delivery = PLAIN) -> None:
         args, kwargs = load(json)
         pipe = Pipe(asyncio.get_running_loop(), most, delivery)
-        stop = produce_in_thread(threads, lambda: function(*args, **kwargs), dump, pipe)
-        await _forward(pipe, write, stop, patience, interrupt)
+        await _forward(
+            pipe, write, produce_in_thread(threads, lambda: function(*args, **kwargs), dump, pipe), patience, interrupt
+        )
 
     return in_thread if procedure.threaded else on_loop
 
@@ -84,4 +86,9 @@ async def _forward(
             await pipe.wait_for_end()
         raise
     if pipe.error is not None:
-        raise pipe.error
+        try:
+            raise pipe.error
+        finally:
+            # By its traceback the error holds this frame: nothing in it must hold the error.
+            pipe.error = None
+            del stop

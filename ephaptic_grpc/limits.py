@@ -71,6 +71,12 @@ AHEAD_SECONDS: Final = 0.002
 others have a turn: longer than this, they would feel what never waits itself.
 """
 
+STANDARD_STREAMS: Final = 1000
+"""Streams of the standard services, health and reflection, that are open at the same time, of each.
+
+They are no calls of functions and take none of their room; each takes about 25 KiB, and nothing ends it.
+"""
+
 HEARTBEAT_MILLISECONDS: Final = 100
 """The shortest silence that a caller can ask to have broken."""
 
@@ -206,8 +212,8 @@ class Limits:
             _check_whole(name, getattr(self, name))
         for name in ("default_timeout", "max_timeout", "first_item_timeout", "idle_timeout"):
             _check_seconds(name, getattr(self, name))
-        if self.cleanup < 0:
-            raise ValueError(f"Limits.cleanup must not be negative, not {self.cleanup}")
+        if not isinstance(self.cleanup, int | float) or not self.cleanup >= 0:
+            raise ValueError(f"cleanup must be a number of seconds, 0 or more, not {self.cleanup!r}")
 
     def of(self, function: FunctionLimits) -> Self:
         """What the server allows a function."""
@@ -246,5 +252,5 @@ def _check_whole(name: str, value: object) -> int:
 
 
 def _check_seconds(name: str, value: object) -> None:
-    if value is not None and not (isinstance(value, int | float) and value > 0):
+    if value is not None and (isinstance(value, bool) or not (isinstance(value, int | float) and value > 0)):
         raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")

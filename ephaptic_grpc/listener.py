@@ -47,7 +47,16 @@ class Listener:
             OSError: the port is taken.
         """
         server = self._make()
-        for task in await _started(server):
+        try:
+            made = await _started(server)
+        except asyncio.CancelledError:
+            with suppress(asyncio.InvalidStateError):  # nobody waits for it to have started
+                await server.stop(None)
+            raise
+        if self._stopping:
+            await server.stop(None)
+            return
+        for task in made:
             if getattr(task.get_coro(), "__qualname__", "").endswith("_server_main_loop"):
                 task.add_done_callback(lambda accepting: self._accepted_its_last(accepting, server))
         self._servers.add(server)

@@ -42,10 +42,13 @@ class Delivery(NamedTuple):
     Attributes:
         batches: it takes several items in one message.
         heartbeat: seconds of silence after which it wants an empty message; None for none.
+        early: it wants one early as well, to know from then on what silence means: after the first item, or after the
+            shortest silence before it.
     """
 
     batches: bool = False
     heartbeat: float | None = None
+    early: bool = False
 
     @classmethod
     def asked(cls, metadata: Iterable[tuple[str, str | bytes]]) -> Self:
@@ -61,7 +64,7 @@ class Delivery(NamedTuple):
                 batches = True
             elif pair[0] == HEARTBEAT_KEY:
                 heartbeat = max(_milliseconds(pair[1]), HEARTBEAT_MILLISECONDS) / 1000
-        return cls(batches, heartbeat)
+        return cls(batches, heartbeat, heartbeat is not None)
 
 
 PLAIN: Final = Delivery()

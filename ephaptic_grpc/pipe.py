@@ -19,7 +19,15 @@ from typing import Any, Final, NamedTuple, Self
 import grpc
 
 from ephaptic_grpc.errors import ServiceError, Status, TooLargeError, log_error
-from ephaptic_grpc.limits import AHEAD_BYTES, AHEAD_ITEMS, AHEAD_RAMP, AHEAD_SECONDS, BATCH_ITEMS, Limits
+from ephaptic_grpc.limits import (
+    AHEAD_BYTES,
+    AHEAD_ITEMS,
+    AHEAD_RAMP,
+    AHEAD_SECONDS,
+    BATCH_ITEMS,
+    HEARTBEAT_MILLISECONDS,
+    Limits,
+)
 from ephaptic_grpc.payload import PLAIN, Delivery
 from ephaptic_grpc.threads import Job, Threads, post
 
@@ -33,6 +41,8 @@ next. Empty JSON is no item: it only breaks the silence.
 
 Interrupt = Callable[[Status], object]
 """Ends a call with a status: cancels the task that writes, and tells the caller without waiting for the generator."""
+
+_EARLY_SECONDS: Final = HEARTBEAT_MILLISECONDS / 1000
 
 
 class Patience(NamedTuple):
@@ -163,11 +173,15 @@ class Pipe:
         """Write every item, in order, until the producer has ended, or is interrupted for taking too long."""
         items, heartbeat, loop = self._items, self._delivery.heartbeat, self._loop
         take = self._take_many if self._delivery.batches else self._take_one
+        early = self._delivery.early
         seconds, status = patience.first_item, patience.no_first_item
         until = 0.0 if seconds is None else loop.time() + seconds
         while True:
             if items:
                 await write(*take())
+                if early and not self.ended:
+                    early = False
+                    await write(b"")
                 seconds, status, until = patience.idle, patience.no_item, 0.0
             elif self.ended:
                 return
@@ -179,14 +193,20 @@ class Pipe:
                 if seconds is not None:
                     until = until or loop.time() + seconds
                     timer = loop.call_at(until, interrupt, status)
+                silent = False
                 try:
                     if heartbeat is None:
                         await waiting
-                    elif not (await asyncio.wait((waiting,), timeout=heartbeat))[0]:
-                        await write(b"")
+                    else:
+                        wanted = _EARLY_SECONDS if early else heartbeat
+                        silent = not (await asyncio.wait((waiting,), timeout=wanted))[0]
                 finally:
                     if timer is not None:
                         timer.cancel()
+                if silent:
+                    early = False
+                    # Without the timer: how long the reader takes is not the generator's time.
+                    await write(b"")
 
     async def wait_for_end(self) -> None:
         while not self.ended:
@@ -288,8 +308,11 @@ def produce(start: Callable[[], Any], dump: Dump, pipe: Pipe, threads: Threads) 
             if close is not None:
                 await close()
         except BaseException as error:
-            failure = failure or error
-        return failure
+            failure = error if failure is None else failure  # it may be one that is false
+        try:
+            return failure
+        finally:
+            del failure  # whose traceback holds this frame
 
     def end(task: asyncio.Task[BaseException | None]) -> None:
         # Cancelled means: before its first step. Cancelled later, it returns the error that ended the generator.
@@ -338,8 +361,9 @@ def produce_in_thread(threads: Threads, start: Callable[[], Any], dump: Dump, pi
             if close is not None:
                 close()
         except BaseException as error:
-            failure = failure or error
+            failure = error if failure is None else failure  # it may be one that is false
         post(loop, pipe.end, failure)
+        del failure  # whose traceback holds this frame
 
     def stop() -> None:
         if job.take_back():

@@ -19,7 +19,7 @@ _ASYNC_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerato
 _ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Procedure:
     """One exposed function.
 

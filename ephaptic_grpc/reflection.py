@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio  # pyright: ignore[reportAttributeAccessIssue]  a variable
 
+from ephaptic_grpc import limits
 from ephaptic_grpc.contract import Contract
 from ephaptic_grpc.descriptors import descriptor_set, read_file
 from ephaptic_grpc.errors import CallError, status_of
@@ -37,6 +38,7 @@ class Reflection:
     def __init__(self, services: Sequence[Service]) -> None:
         self._services = services
         self._servicer: asyncio.Future[Any] | None = None
+        self._streams = 0
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The service under both of its names, for grpc.aio."""
@@ -45,16 +47,25 @@ class Reflection:
         return [grpc.method_handlers_generic_handler(service, {_METHOD: method}) for service in SERVICES]
 
     async def _answer(self, messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[_Response]:
+        if self._streams >= limits.STANDARD_STREAMS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams} streams of reflection are open")
+        self._streams += 1
+        try:
+            servicer = await self._made(context)
+            async for response in servicer.ServerReflectionInfo(_requests(messages, context), context):
+                yield response
+        finally:
+            self._streams -= 1
+
+    async def _made(self, context: Any) -> Any:
         if self._servicer is None:
             self._servicer = asyncio.ensure_future(asyncio.to_thread(self._make))
         try:
-            servicer = await asyncio.shield(self._servicer)
+            return await asyncio.shield(self._servicer)
         except Exception as error:
             status = status_of(error, SERVICES[0])
             await context.abort(status.code, status.message)
             raise
-        async for response in servicer.ServerReflectionInfo(_requests(messages, context), context):
-            yield response
 
     def _make(self) -> Any:
         pool = DescriptorPool()

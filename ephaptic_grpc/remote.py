@@ -205,10 +205,10 @@ class _Declared:
         return list(self.service.procedures)
 
     def method(self, name: str) -> Method:
-        procedures = self.service.procedures
-        if name not in procedures:
-            raise unknown(self.service.name, name, procedures)
-        return _typed(procedures[name])
+        try:
+            return _typed(self.service.procedure(name))
+        except KeyError:
+            raise unknown(self.service.name, name, self.names()) from None
 
     def method_of(self, function: Callable[..., Any], /) -> Method:
         return _typed(self.service.procedure_of(function))

@@ -3,11 +3,8 @@
 from __future__ import annotations  # grpc's classes are generic for type checkers only
 
 import asyncio
+import errno
 import logging
-import signal
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Final, Self
@@ -23,6 +20,7 @@ from ephaptic_grpc.limits import ENVELOPE_BYTES, PENDING_CALLS, STREAMS_PER_CONN
 from ephaptic_grpc.listener import Listener
 from ephaptic_grpc.reflection import Reflection
 from ephaptic_grpc.service import Service
+from ephaptic_grpc.signals import on_signals
 from ephaptic_grpc.threads import Threads
 from ephaptic_grpc.tls import TLS, server_credentials
 
@@ -120,10 +118,14 @@ class Server:
         for service in self.services:
             self._health.serve(service.name)
         # Made here, not in the constructor: grpc binds a server to the loop that is running.
-        listener = Listener(lambda: self._made(credentials))
-        await listener.start()
-        self._listener = listener
-        self._started = True
+        self._listener, self._started = Listener(lambda: self._made(credentials)), True
+        try:
+            await self._listener.start()
+        except BaseException:  # it can be tried again
+            self._listener, self._started = None, False
+            raise
+        if self._listener is None:
+            return  # it was stopped meanwhile
         grpc_logger.addFilter(self._paths)
         if credentials is None and not is_loopback(self.host):
             logger.warning(
@@ -146,7 +148,10 @@ class Server:
         server.add_generic_rpc_handlers((self._paths, self._health.handler()))
         if self._reflection is not None:
             server.add_generic_rpc_handlers(tuple(self._reflection.handlers()))
-        self._bind(server, credentials)
+        try:
+            self._bind(server, credentials)
+        except RuntimeError:  # another program was quicker than this one after its check
+            raise OSError(errno.EADDRINUSE, f"can't listen on {self.address}: gRPC can't take this port") from None
         return server
 
     def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> None:
@@ -195,14 +200,11 @@ class Server:
             drains.add(loop.create_task(self.stop(0 if signalled.is_set() else None)))
             signalled.set()
 
-        restore = _on_signals(loop, on_signal)
-        try:
+        with on_signals(on_signal):
             # Shielded: cancelled in there, grpc.aio could never be stopped again.
             await asyncio.shield(asyncio.ensure_future(self._listener.wait_for_termination()))
             if drains:
                 await asyncio.gather(*drains)
-        finally:
-            restore()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -212,24 +214,3 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _on_signals(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:
-    """Call ``callback`` in the loop on SIGINT and SIGTERM; what comes back restores what was there before."""
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        try:
-            loop.add_signal_handler(number, callback)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
-
-    def restore() -> None:
-        for number, handler in before.items():
-            with suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
-            if handler is not None:  # it was not set by Python
-                signal.signal(number, handler)
-
-    return restore

@@ -141,6 +141,15 @@ class Service:
         """
         return {name: self._resolve(name) for name in self._procedures}
 
+    def procedure(self, name: str) -> Procedure:
+        """The procedure of this name.
+
+        Raises:
+            KeyError: there is none.
+            ExposeError: an annotation names something that is still not defined.
+        """
+        return self._resolve(name)
+
     @property
     def idempotent_paths(self) -> list[str]:
         """The paths of the functions that may run twice; their annotations need not be defined yet."""
@@ -172,8 +181,8 @@ class Service:
         self._procedures[called] = exposed
         try:
             self._resolve(called, stacklevel=4)
-        except ExposeError as error:
-            if not isinstance(error.__cause__, NameError):
+        except BaseException as error:  # also of code that a type describes itself with
+            if not isinstance(error, ExposeError) or not isinstance(error.__cause__, NameError):
                 del self._procedures[called], self._rpcs[rpc]
                 raise
 

@@ -102,7 +102,7 @@ class SyncStream(Iterator[T], Generic[T]):
                 for item in self._come:
                     return item
                 message = next(self._call)
-                if message or not self._heartbeats:
+                if (message or not self._heartbeats) and not self._left:
                     self._come = self._method.items(message)
         except StopIteration:
             if self._left:

@@ -56,14 +56,18 @@ class Threads:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
 
     def submit(self, job: Job) -> None:
-        """Run a job in a thread: at once, or when one is free."""
+        """Run a job in a thread: at once, or when one is free.
+
+        Raises:
+            RuntimeError: the system has no more threads, and the job will not run.
+        """
+        if not self._idle.acquire(blocking=False):  # else the thread that was counted as idle takes it
+            with self._lock:
+                if self._started < self._size:
+                    name = f"ephaptic_grpc-{self._started + 1}"
+                    threading.Thread(target=self._work, daemon=True, name=name).start()
+                    self._started += 1
         self._jobs.put(job)
-        if self._idle.acquire(blocking=False):
-            return  # the thread that was counted as idle takes it
-        with self._lock:
-            if self._started < self._size:
-                self._started += 1
-                threading.Thread(target=self._work, daemon=True, name=f"ephaptic_grpc-{self._started}").start()
 
     async def run(self, function: Callable[[], T]) -> T:
         """The result of ``function``, called in a thread with this task's context variables.
@@ -86,6 +90,9 @@ class Threads:
             return await future
         except asyncio.CancelledError:
             job.take_back()
+            raise
+        except BaseException:
+            del future  # it holds the error, whose traceback holds this frame
             raise
 
     def close(self) -> None:

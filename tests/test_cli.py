@@ -124,6 +124,17 @@ def test_call_prints_json_a_line_for_each_value(folder, address, arguments, prin
         ([METHOD, "order:=tea"], "error: 'order:=tea' is not JSON after ':='; for text write 'order=tea'\n", 2),
         ([METHOD, "tea"], "error: 'tea' is neither name=text, name:=json, nor a JSON object or array\n", 2),
         (
+            [METHOD, '{"order": {}}', "note=!"],
+            "error: '{\"order\": {}}' is all the arguments: put the others into it, or give each by its name\n",
+            2,
+        ),
+        (
+            [METHOD, 'order={"item": "tea"}'],
+            "error: INVALID_ARGUMENT: bad arguments\n"
+            "  order: Input should be an object (this is text; for JSON write 'order:=...')\n",
+            1,
+        ),
+        (
             ["place"],
             "error: a method is a service and a function, such as chat.v1.ChatService/ai_response, not 'place'\n",
             2,
@@ -339,6 +350,18 @@ def test_reload_serves_what_changed(folder):
         (folder / "shop.py").write_text(textwrap.dedent(APP).replace("yield number", "yield number + 41"))
         address = next_address(server)
         assert run(folder, "call", address, "shop.v1.ShopService/count", "to:=1").stdout == "41\n"
+
+
+def test_reload_ends_by_sigint_which_shells_have_ignored_behind_an_ampersand(folder):
+    serve = [sys.executable, "-m", "ephaptic_grpc", "serve", "shop", "--port", "0", "--reload"]
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *serve]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            next_address(server)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(15) == 0
+        finally:
+            server.kill()
 
 
 def test_a_server_that_reloads_ends_with_its_watcher(folder):

@@ -1,4 +1,6 @@
+import gc
 from typing import Annotated, Any
+from weakref import ref
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -162,6 +164,20 @@ def test_a_procedure_has_the_fingerprint_of_its_function_in_any_contract(shapes)
     contract = Contract.of(shapes)
     for function in contract.functions:
         assert contract.fingerprint(function) == fingerprint(shapes.procedures[function.name])
+
+
+def test_a_fingerprint_that_was_asked_for_keeps_no_function():
+    def expose() -> ref[object]:
+        def f() -> int: ...
+
+        service = Service("app.v1.AppService")
+        service.expose(f)
+        assert fingerprint(service.procedures["f"])
+        return ref(f)
+
+    function = expose()
+    gc.collect()
+    assert function() is None
 
 
 def test_making_a_contract_warns_of_nothing_and_keeps_to_what_was_exposed(recwarn, shapes):

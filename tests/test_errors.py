@@ -79,6 +79,7 @@ def test_it_can_be_copied_and_pickled(error, duplicate):
     [
         ((), ()),
         ([], ()),
+        (None, ()),
         ({"id": 7, "tags": ["a", None]}, ({"id": 7, "tags": ["a", None]},)),
         ("text", ("text",)),
         (0, (0,)),

@@ -55,7 +55,7 @@ def test_what_breaks_the_silence_is_no_item():
 
 def test_events_have_a_heartbeat_unless_their_reader_wants_another():
     assert EventStream().delivery([]) == Delivery(batches=True, heartbeat=15.0)
-    assert EventStream().delivery([("ephaptic-heartbeat", "200")]).heartbeat == 0.2
+    assert EventStream().delivery([("ephaptic-heartbeat", "200")]) == Delivery(batches=True, heartbeat=0.2)
     assert JSON.delivery([]) == Delivery(batches=True)
 
 

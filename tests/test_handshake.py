@@ -218,6 +218,19 @@ def test_who_tries_on_and_on_does_not_double_the_servers_connections(monkeypatch
 
 
 @pytest.mark.once
+@one_loop
+async def test_many_failed_calls_wait_in_one_thread():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        security = ChannelSecurity(f"127.0.0.1:{server.getsockname()[1]}", False, None)
+        failed = CallError(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: ...")
+        calls = asyncio.gather(*(security.explain_soon(failed) for _ in range(100)))
+        assert await asyncio.to_thread(int) == 0  # there are fewer threads than that
+        assert not calls.done()
+        server.accept()[0].close()
+        assert set(await calls) == {failed}
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("target", "address"),
     [

@@ -145,10 +145,12 @@ async def test_the_generator_is_closed_before_a_cancelled_stream_ends(service, t
             steps.append("closed")
 
     async def write(json: bytes) -> None:
+        begun.set()
         await asyncio.sleep(0)
 
+    begun = asyncio.Event()
     task = asyncio.ensure_future(stream(service.procedures[kind], threads, Limits())(b"", write, never))
-    await asyncio.sleep(0.05)
+    await begun.wait()  # else a thread may not have had its turn, and has nothing to close
     task.cancel()
     await asyncio.wait([task])
     steps.append("ended")

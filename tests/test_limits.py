@@ -46,7 +46,9 @@ def test_limits_are_frozen():
         ({"threads": -1}, "threads must be a whole number, at least 1, not -1"),
         ({"idle_timeout": 0}, "idle_timeout must be a number of seconds above 0, or None, not 0"),
         ({"max_timeout": "5"}, "max_timeout must be a number of seconds above 0, or None, not '5'"),
-        ({"cleanup": -0.5}, "cleanup must not be negative, not -0.5"),
+        ({"cleanup": -0.5}, "cleanup must be a number of seconds, 0 or more, not -0.5"),
+        ({"cleanup": float("nan")}, "cleanup must be a number of seconds, 0 or more, not nan"),
+        ({"max_timeout": True}, "max_timeout must be a number of seconds above 0, or None, not True"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(wrong, message):

@@ -86,9 +86,9 @@ def test_what_is_no_item_is_refused(message):
         ([], Delivery()),
         ([("user-agent", "x"), ("ephaptic-batch", "0"), ("x-bin", b"1")], Delivery()),
         ([("ephaptic-batch", "1"), ("user-agent", "x")], Delivery(batches=True)),
-        ([("ephaptic-heartbeat", "15000")], Delivery(heartbeat=15)),
-        ([("ephaptic-batch", "1"), ("ephaptic-heartbeat", "1")], Delivery(batches=True, heartbeat=0.1)),
-        ([("ephaptic-heartbeat", "0")], Delivery(heartbeat=0.1)),
+        ([("ephaptic-heartbeat", "15000")], Delivery(heartbeat=15, early=True)),
+        ([("ephaptic-batch", "1"), ("ephaptic-heartbeat", "1")], Delivery(batches=True, heartbeat=0.1, early=True)),
+        ([("ephaptic-heartbeat", "0")], Delivery(heartbeat=0.1, early=True)),
     ],
 )
 def test_what_callers_ask_for(metadata, delivery):

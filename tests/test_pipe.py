@@ -181,12 +181,12 @@ async def test_stopping_at_any_moment(start_counting, pipe, delay):
 
 
 async def test_a_generator_that_sleeps_is_closed_when_its_step_returns(threads):
-    begun, closed = threading.Event(), threading.Event()
+    begun, wake, closed = threading.Event(), threading.Event(), threading.Event()
 
     def sleeps() -> Iterator[int]:
         try:
             begun.set()
-            time.sleep(0.2)
+            wake.wait(20)
             yield 1
             yield 2
         finally:
@@ -198,6 +198,7 @@ async def test_a_generator_that_sleeps_is_closed_when_its_step_returns(threads):
     pipe.closed = True
     stop()
     assert not closed.is_set()
+    wake.set()
     await asyncio.wait_for(pipe.wait_for_end(), 5)
     assert closed.is_set()
 
@@ -521,6 +522,45 @@ async def test_silence_is_broken_between_items_and_never_during_a_write(kind, ba
         await eventually(lambda number=number: (str(number).encode(),) in messages)
     await asyncio.wait_for(forwarding, 5)
     assert [message for message in messages if message != (b"",)] == [(b"0",), (b"1",)]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_wants_to_know_what_silence_means_is_told_early_and_once(threads, at_once):
+    async def items() -> AsyncIterator[int]:
+        if not at_once:
+            await eventually(lambda: messages)
+        yield 1
+        await eventually(lambda: len(messages) == 2)
+        yield 2
+
+    async def write(*items: bytes) -> None:
+        messages.append(items)
+
+    messages: list[tuple[bytes, ...]] = []
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(heartbeat=60, early=True))
+    produce(items, dump, pipe, threads)
+    await asyncio.wait_for(pipe.forward(write, ENDLESS, never), 5)
+    assert messages == [*([(b"1",), (b"",)] if at_once else [(b"",), (b"1",)]), (b"2",)]
+
+
+async def test_a_reader_that_is_slow_to_take_what_breaks_the_silence_uses_none_of_the_generators_time(threads):
+    async def generator() -> AsyncIterator[int]:
+        yield 0
+        await silent.wait()
+        yield 1
+
+    async def write(*items: bytes) -> None:
+        if items == (b"",):
+            silent.set()
+            await asyncio.sleep(1.5)  # longer than the generator may take for an item
+        messages.append(items)
+
+    silent, messages, told = asyncio.Event(), [], []
+    pipe = Pipe(asyncio.get_running_loop(), JSON_BYTES, Delivery(heartbeat=0.01))
+    produce(generator, dump, pipe, threads)
+    await asyncio.wait_for(pipe.forward(write, Patience.of(Limits(idle_timeout=1)), told.append), 20)
+    assert messages == [(b"0",), (b"",), (b"1",)]
+    assert told == []
 
 
 async def test_silence_is_broken_while_a_function_has_given_no_iterator_yet_and_while_a_thread_is_awaited(threads):

@@ -4,6 +4,8 @@ import asyncio
 import errno
 import gc
 import logging
+import os
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -79,6 +81,15 @@ async def test_a_taken_port_is_an_error_that_says_so(service):
         async with connect(server.address, service) as client:
             assert await client.add(1, 2) == 3
     gc.collect()
+
+
+async def test_a_port_that_is_taken_after_it_was_looked_at_is_one_too(service, monkeypatch):
+    monkeypatch.setattr("ephaptic_grpc.server.check_address", lambda host, port: None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1:{port}") as caught:
+            await Server(service, port=port).start()
+    assert caught.value.errno == errno.EADDRINUSE
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
@@ -454,6 +465,37 @@ async def test_a_server_whose_port_was_taken_can_try_again(service):
             await second.start()
     async with second, connect(second.address, service) as client:
         assert await client.add(1, 2) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_a_server_that_is_stopped_or_given_up_while_it_starts_does_not_listen(service, steps):
+    stopped, given_up = Server(service, port=0), Server(service, port=0)
+    starting = [asyncio.ensure_future(server.start()) for server in (stopped, given_up)]
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await stopped.stop(0)
+    starting[1].cancel()
+    await asyncio.wait(starting)
+    await given_up.stop(0)
+    for server in (stopped, given_up):
+        async with connect(server.address, service) as client:
+            with pytest.raises(CallError, match="refused"):
+                await client.add(1, 2)
+
+
+async def test_each_server_of_a_program_hears_a_signal_and_so_do_handlers_of_its_own(service):
+    loop, heard = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGTERM, heard.append, "own")
+    try:
+        async with Server(service, port=0) as first, Server(service, port=0) as second:
+            waiting = [asyncio.ensure_future(server.wait()) for server in (first, second)]
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(asyncio.gather(*waiting), 20)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await eventually(lambda: heard == ["own", "own"])
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 async def test_waiting_for_a_server_that_has_not_been_started(service):

@@ -227,6 +227,23 @@ def test_a_refused_name_is_free_again(service):
     assert service.procedures["f"].function is one
 
 
+class Broken:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> object:
+        raise RuntimeError("it can't describe itself")
+
+
+def broken_parameter(thing: Broken) -> None: ...
+
+
+def test_what_raises_when_it_is_inspected_is_not_exposed(service):
+    with pytest.raises(RuntimeError, match="describe itself"):
+        service.expose(name="f")(broken_parameter)
+    assert not service.exposes_anything
+    service.expose(name="f")(one)
+    assert service.procedures["f"].function is one
+
+
 # Names that are defined later
 
 

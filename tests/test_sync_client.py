@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from waiting import eventually_sync
 
 from ephaptic_grpc import CallError, Service, SyncStream, connect_sync
+from ephaptic_grpc.payload import pack
 
 
 @pytest.fixture
@@ -234,6 +235,27 @@ def test_another_thread_cancels_a_stream_that_waits(client):
     assert caught.value.code is grpc.StatusCode.CANCELLED
     thread.join()
     eventually_sync(lambda: ended == ["quiet"])
+
+
+def test_a_message_that_comes_while_another_thread_cancels_gives_nothing_more(client):
+    class Cancelled:
+        """grpc's call, which is cancelled just as a message has come."""
+
+        def __init__(self) -> None:
+            self.messages = iter([pack(b"1", b"2")])
+
+        def __next__(self) -> bytes:
+            message = next(self.messages)
+            stream.cancel()
+            return message
+
+        def cancel(self) -> None: ...
+
+    whole = client.numbers(1)
+    stream = SyncStream(Cancelled(), whole._method, whole._security)
+    with pytest.raises(CallError) as caught:
+        next(stream)
+    assert caught.value.code is grpc.StatusCode.CANCELLED
 
 
 # A server with another version of a model

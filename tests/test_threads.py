@@ -57,6 +57,21 @@ async def test_threads_are_started_as_they_are_needed_and_used_again(threads):
     assert used <= together
 
 
+async def test_what_the_system_has_no_thread_for_never_runs_and_the_pool_is_as_large_as_before(threads, monkeypatch):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ran: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="new thread"):
+                await threads.run(lambda: ran.append("refused"))
+    barrier = threading.Barrier(3)
+    await asyncio.gather(*(threads.run(lambda: barrier.wait(20)) for _ in range(3)))
+    assert ran == []
+
+
 async def test_no_more_than_its_size_run_at_once(threads):
     running = most = 0
     lock = threading.Lock()

@@ -269,6 +269,11 @@ _OTHER_HOSTS: Final = dedent("""\
       - match: {prefix: "/"}
         direct_response: {status: 421, body: {inline_string: "this name is not served: see --origin"}}""")
 
+_SPOKEN: Final = (
+    "gRPC and gRPC-Web are spoken here, not plain JSON: that is what ephaptic_grpc.asgi.web_app serves, and "
+    "ephaptic-grpc serve --web --without-envoy"
+)
+
 _REFUSED_ROUTES: Final = dedent("""\
     # gRPC's server in Python stops listening at a path, or a query, that isn't UTF-8.
     - match:
@@ -284,7 +289,7 @@ _REFUSED_ROUTES: Final = dedent("""\
           string_match: {prefix: application/grpc, ignore_case: true}
           treat_missing_header_as_empty: true
           invert_match: true
-      direct_response: {status: 415}""")
+      direct_response: {status: 415, body: {inline_string: $spoken}}""").replace("$spoken", quoted(_SPOKEN))
 
 _NO_FILE_ROUTE: Final = dedent("""\
     # No call is a GET.

@@ -232,7 +232,7 @@ def _class_name(definition: str) -> str:
 
 def _field_names(keys: Iterable[str]) -> dict[str, str]:
     """What the fields of a model are called in Python, by their keys in JSON."""
-    used: set[str] = set(dir(generated.Model))
+    used = {*dir(generated.Model), *dir(type(generated.Model))}  # each an attribute that a field would hide
     return {key: _unique(_identifier(key, "field"), used) for key in keys}
 
 

@@ -43,7 +43,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         for process in started.values():
             process.signal()
         for process in started.values():
-            assert process.wait(3) == 0
+            assert process.wait(15) == 0
             assert not process.errors(), process.errors()
 
 
@@ -283,7 +283,7 @@ async def test_functions_end_when_their_client_is_killed(start_server):
         "sync_parked": "GeneratorExit",
     }
     server.signal()
-    assert server.wait(3) == 0
+    assert server.wait(15) == 0
     assert not server.errors(), server.errors()
 
 
@@ -298,7 +298,7 @@ async def test_a_server_that_stops_at_once_ends_its_functions(start_server):
         await asyncio.gather(client.has_begun("coroutine"), client.has_begun("function"))
         await asyncio.gather(client.is_parked("async_parked"), client.is_parked("sync_parked"))
         server.signal()
-        assert server.wait(3) == 0
+        assert server.wait(15) == 0
         await asyncio.wait(unary)
         assert all(isinstance(task.exception(), CallError) for task in unary)
         for stream in calls[2:]:

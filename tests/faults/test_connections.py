@@ -6,14 +6,14 @@ Servers are killed and black holes dug for real; only the figures of production 
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import grpc
 import pytest
 from loops import backend
 
-from ephaptic_grpc import CallError, Server, Service, connect, connect_sync, limits
+from ephaptic_grpc import CallError, Server, Service, ServiceError, connect, connect_sync, limits
 from soak.process import ServerProcess, road
 from soak.server import service
 
@@ -116,6 +116,29 @@ async def test_what_is_idempotent_is_run_again(tmp_path):
             assert await client.dies_once_and_may(tmp_path / "large", "x" * 3_000_000) == 2
         with connect_sync(server.address, service) as blocking:
             assert await asyncio.to_thread(blocking.dies_once_and_may, tmp_path / "more") == 2
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_what_a_function_answers_is_no_reason_to_run_it_again(code):
+    service, ran = Service("connections.v1.ClosedService"), []
+
+    @service.expose(idempotent=True)
+    async def refuses() -> int:
+        ran.append("refuses")
+        raise ServiceError(code, "closed on Sundays")
+
+    @service.expose(idempotent=True)
+    async def streams() -> AsyncIterator[int]:
+        ran.append("streams")
+        raise ServiceError(code, "closed on Sundays")
+        yield 1
+
+    async with Server(service, port=0) as server, connect(server.address, service, timeout=IN_TIME) as client:
+        with pytest.raises(CallError, match="closed on Sundays"):
+            await client.refuses()
+        with pytest.raises(CallError, match="closed on Sundays"):
+            await anext(client.streams())
+    assert ran == ["refuses", "streams"]
 
 
 async def test_what_is_idempotent_is_run_again_where_a_server_stopped_before_it_began():

@@ -1,18 +1,24 @@
 """A generator that fails, at any position: its caller has exactly the items before, and then exactly one status."""
 
 import asyncio
+import gc
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from weakref import WeakSet
 
 import grpc
+import httpx
 import pytest
 from h2.events import DataReceived
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from plain_client import plain
 from raw_http2 import RawHttp2, message
+from waiting import eventually
 
 from ephaptic_grpc import CallError, Limits, Server, Service, ServiceError, connect
+from ephaptic_grpc.asgi import web_app
 from ephaptic_grpc.payload import pack
 
 failing = Service("faults.v1.FailingService")
@@ -159,3 +165,59 @@ async def test_who_leaves_while_a_reply_is_on_its_way_fills_no_log(caplog):
     async with Server(service, port=0) as server:
         await asyncio.to_thread(leave, server.address)
     assert [record for record in caplog.records if record.name.startswith("grpc")] == []
+
+
+raised: WeakSet[Exception] = WeakSet()
+
+
+class KnownError(Exception):
+    def __init__(self) -> None:
+        raised.add(self)
+
+
+forgetful = Service("faults.v1.ForgetfulService")
+
+
+@forgetful.expose
+async def value_on_loop() -> int:
+    raise KnownError
+
+
+@forgetful.expose
+def value_in_thread() -> int:
+    raise KnownError
+
+
+@forgetful.expose
+async def items_on_loop() -> AsyncIterator[int]:
+    yield 1
+    raise KnownError
+
+
+@forgetful.expose
+def items_in_thread() -> Iterator[int]:
+    yield 1
+    raise KnownError
+
+
+@pytest.mark.once
+@pytest.mark.anyio
+@pytest.mark.parametrize("function", [*forgetful.procedures])
+@pytest.mark.parametrize("over", ["grpc", "http"])
+async def test_what_a_failed_call_held_waits_for_no_garbage_collector(function, over, monkeypatch):
+    """An error holds the frames that it came through, and they hold the request: 4 MiB of it, say."""
+    monkeypatch.setattr(logging.getLogger("ephaptic_grpc"), "disabled", True)  # pytest keeps what is logged
+    app = httpx.AsyncClient(transport=httpx.ASGITransport(web_app(forgetful)), base_url="http://here")
+    path = forgetful.procedures[function].path
+    gc.collect()
+    gc.disable()
+    try:
+        async with Server(forgetful, port=0) as server, grpc.aio.insecure_channel(server.address) as channel, app:
+            if over == "grpc":
+                with pytest.raises(grpc.aio.AioRpcError):
+                    _ = [reply async for reply in channel.unary_stream(path)(b"")]
+            else:
+                await app.post(path, json=[])
+            await eventually(lambda: not raised, within=5)
+    finally:
+        gc.enable()

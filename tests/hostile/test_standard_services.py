@@ -51,6 +51,34 @@ async def test_who_watches_and_reads_nothing_holds_nobody_up():
             await asyncio.wait_for(server.stop(1), 20)
 
 
+@pytest.mark.anyio
+async def test_their_streams_have_a_bound_of_their_own(monkeypatch):
+    async def watches() -> bool:
+        try:
+            return bool(await watch(b"").read())
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            return False
+
+    monkeypatch.setattr("ephaptic_grpc.limits.STANDARD_STREAMS", 3)
+    async with Server(plain, port=0, reflection=True) as server, grpc.aio.insecure_channel(server.address) as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watching = [watch(b"") for _ in range(3)]
+        for one in watching:
+            assert await one.read()
+        assert not await watches()
+        assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        reflect = channel.stream_stream(f"/{SERVICES[0]}/ServerReflectionInfo")
+        asking = [reflect() for _ in range(3)]
+        for one in asking:
+            await one.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+            assert await one.read()
+        assert await reflect().code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        watching[0].cancel()
+        while not await watches():
+            pass  # until the server knows that one has left
+
+
 requests = st.one_of(
     st.binary(max_size=20),
     st.builds(

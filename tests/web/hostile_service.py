@@ -52,5 +52,10 @@ async def constructor(arguments: int, /, var: int = 1, *positional: int) -> Asyn
 
 
 @hostile.expose
+async def new(new: int) -> int:
+    return new
+
+
+@hostile.expose
 async def toString(*, asQuery: int = 1, **query: int) -> Json:  # noqa: N802, N803
     return Json.model_validate({**query, "asQuery": asQuery})

@@ -126,7 +126,7 @@ describe("an end", () => {
     expect((await failure(empty.unary(PATH, {}))).code).toBe("UNAVAILABLE");
     expect((await readUntilError(empty.stream(PATH, {})))[1].code).toBe("UNAVAILABLE");
     const bare = server(() => new Response(null));
-    expect(await failure(bare.unary(PATH, {}))).toMatchObject({ code: "UNKNOWN", message: "not a gRPC-Web answer: HTTP 200, no content type" });
+    expect(await failure(bare.unary(PATH, {}))).toMatchObject({ code: "UNKNOWN", message: `not a gRPC-Web answer: HTTP 200, no content type, from http://shop.example${PATH}` });
   });
 
   test.each([
@@ -141,10 +141,10 @@ describe("an end", () => {
     expect((await readUntilError(answering([frame("x-other: 1\r\n", 0x80)]).stream(PATH, {})))[1].code).toBe("UNKNOWN");
   });
 
-  test("where nothing answers is UNAVAILABLE, with its cause", async () => {
-    const cause = new TypeError("fetch failed");
-    const error = await failure(server(() => Promise.reject(cause)).unary(PATH, {}));
-    expect(error).toMatchObject({ code: "UNAVAILABLE", cause });
+  test.each(["", "localhost:1/rpc", "http://127.0.0.1:1/rpc/"])("where nothing answers, at %j, names it, and has fetch's cause", async (url) => {
+    const error = await failure(createTransport(url).unary(PATH, {}));
+    expect(error).toMatchObject({ code: "UNAVAILABLE", cause: expect.any(TypeError) as TypeError });
+    expect(error.message).toMatch(`${url.replace(/\/$/, "")}${PATH} can't be reached, `);
   });
 
   test.each([
@@ -152,7 +152,7 @@ describe("an end", () => {
     [418, "UNKNOWN"], [429, "UNAVAILABLE"], [500, "UNKNOWN"], [502, "UNAVAILABLE"], [503, "UNAVAILABLE"], [504, "UNAVAILABLE"],
   ])("with an HTML page and HTTP %i is %s", async (status, code) => {
     const page = server(() => new Response("<h1>Sorry</h1>", { status, headers: { "content-type": "text/html" } }));
-    expect(await failure(page.unary(PATH, {}))).toMatchObject({ code, message: `not a gRPC-Web answer: HTTP ${status}, text/html` });
+    expect(await failure(page.unary(PATH, {}))).toMatchObject({ code, message: `not a gRPC-Web answer: HTTP ${status}, text/html, from http://shop.example${PATH}` });
   });
 });
 
@@ -412,6 +412,17 @@ describe("leaving", () => {
     }));
     expect((await failure(slow.unary(PATH, {}, { timeoutMs: 20 }))).code).toBe("DEADLINE_EXCEEDED");
     expect((await readUntilError(endless({ timeoutMs: 50 }).stream(PATH, {})))).toMatchObject([[1, 2, 3], { code: "DEADLINE_EXCEEDED" }]);
+  });
+
+  test("when headers never come is bounded by the time and the signal", async () => {
+    const { unary, stream, requests } = endless({ headers: () => new Promise(() => {}) });
+    expect((await failure(unary(PATH, {}, { timeoutMs: 20 }))).code).toBe("DEADLINE_EXCEEDED");
+    expect((await failure(unary(PATH, {}, { signal: AbortSignal.timeout(20) }))).code).toBe("CANCELLED");
+    const iterator = stream(PATH, {})[Symbol.asyncIterator]();
+    const next = iterator.next();
+    expect(await iterator.return?.()).toEqual({ done: true, value: undefined });
+    expect(await next).toEqual({ done: true, value: undefined });
+    expect(requests).toEqual([]);
   });
 
   test("a server that has fallen silent is UNAVAILABLE", async () => {

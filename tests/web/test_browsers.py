@@ -234,12 +234,13 @@ def test_a_server_that_drains_is_unavailable(page, origin, tmp_path, edge):
         assert served.process.wait(15) == 0
 
 
-def test_a_server_that_falls_silent_is_unavailable(page, origin, tmp_path):
+@pytest.mark.parametrize("call", [("Quiet", [60]), ("Forever", ["never quiet"])], ids=["quiet", "busy"])
+def test_a_server_that_falls_silent_is_unavailable(page, origin, tmp_path, call):
     """It has stopped, and its connection is still there: only the missing signs of life tell."""
     with serving("web_service", tmp_path, "--origin", origin) as served:
-        arguments = [served.web, "Quiet", [60], {}, {"heartbeatMs": 100}]
+        arguments = [served.web, *call, {}, {"heartbeatMs": 100}]
         page.evaluate("([...all]) => ours.first(...all)", arguments)
-        page.wait_for_timeout(500)  # some signs of life
+        page.wait_for_timeout(500)  # some signs of life, or of items
         assert page.evaluate("ours.outcome") is None
         served.process.send_signal(signal.SIGSTOP)
         try:

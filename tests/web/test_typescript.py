@@ -73,6 +73,7 @@ def test_no_name_and_no_text_breaks_out(tmp_path):
         await client.then_(1, {{ message: "m" }}, {{ default: null }}).catch(() => {{}});
         await client.delete(1, {{}}, undefined, "t", {{ client: true }}).catch(() => {{}});
         await client.constructor(1, 2, [3])[Symbol.asyncIterator]().next().catch(() => {{}});
+        await client.new(7).catch(() => {{}});
         await client.toString({{ asQuery: 2, more: 3 }}).catch(() => {{}});
         queries(client);
         console.log(JSON.stringify(sent));
@@ -81,6 +82,7 @@ def test_no_name_and_no_text_breaks_out(tmp_path):
         ["http://x/hostile.v1.Stream/Then", '{"default":null,"function":1,"new":{"message":"m"}}'],
         ["http://x/hostile.v1.Stream/Delete", '{"client":true,"this":1,"options":{},"transport":"t"}'],
         ["http://x/hostile.v1.Stream/Constructor", "[1,2,3]"],
+        ["http://x/hostile.v1.Stream/New", '{"new":7}'],
         ["http://x/hostile.v1.Stream/ToString", '{"asQuery":2,"more":3}'],
     ]
 

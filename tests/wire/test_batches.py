@@ -54,6 +54,12 @@ def service() -> Service:
         yield 1
 
     @service.expose
+    async def busy() -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+            await asyncio.sleep(0.02)
+
+    @service.expose
     async def value() -> int:
         return 1
 
@@ -112,6 +118,14 @@ async def test_silence_is_broken_for_who_asks(server, asked):
     assert 1 <= len(found[:-1]) <= 5  # not more often than every 100 ms
     assert all(message == Payload() for message in found[:-1])
     assert await messages(server, "Quiet", metadata=asked) == [Payload(json="1")]
+
+
+async def test_who_asks_to_have_silence_broken_is_told_early_that_it_will_be(server):
+    """Else a caller couldn't tell a server that is gone from one that breaks no silence, until the first one."""
+    numbers = [Payload(json=str(number)) for number in range(5)]
+    found = await messages(server, "Busy", metadata=(("ephaptic-heartbeat", "60000"),))
+    assert found == [numbers[0], Payload(), *numbers[1:]]
+    assert await messages(server, "Busy") == numbers
 
 
 @pytest.mark.parametrize("value", ["", "-5", "soon", "12345678901"])
@@ -303,6 +317,23 @@ async def test_a_loop_that_is_cancelled_among_items_that_came_together_ends_the_
         await asyncio.wait([task])
         assert task.cancelled()
         await eventually(lambda: closed == ["in_loop"])
+
+
+async def test_a_stream_that_is_cancelled_while_others_have_their_turn_gives_nothing_more(server, service):
+    def cancel() -> None:
+        stream.cancel()
+        got.append("cancelled")
+
+    async with connect(server.address, service) as client:
+        stream, got = client.in_loop(list(range(1000)), endless=True), []
+        with pytest.raises(CallError) as caught:
+            async for item in stream:
+                got.append(item)
+                time.sleep(0.003)  # noqa: ASYNC251  so long that others have a turn before the next one
+                if item == 600:
+                    asyncio.get_running_loop().call_soon(cancel)
+        assert caught.value.code is grpc.StatusCode.CANCELLED
+        assert got[-1] == "cancelled"
 
 
 # --- a server of another make

@@ -96,6 +96,9 @@ class Sparse(BaseModel):
     made: list[str] = Field(default_factory=lambda: ["made"])
     maybe: int | None = Field(default_factory=lambda: 5)
     pet: Cat | Dog = Field(default=Dog(), discriminator="kind")
+    unknowns: list[str] = []
+    mro_: int = Field(default=1, alias="mro")
+    register_: int = Field(default=1, alias="register")
 
 
 @pytest.fixture
@@ -129,6 +132,12 @@ async def test_defaults_that_only_the_server_knows_are_its_own(sparse):
     assert (came.made, came.maybe, came.pet) == (["made"], 5, module.Dog())
     assert (await client.put(module.Sparse(maybe=None))).maybe is None
     assert (await client.put(await client.put(module.Sparse(maybe=None)))).maybe is None
+
+
+async def test_fields_may_be_called_what_classes_have_themselves(sparse):
+    module, client = sparse
+    came = await client.put(module.Sparse(unknowns=["a"], mro_=2, register_=3))
+    assert (came.unknowns, came.mro_, came.register_, came.made) == (["a"], 2, 3, ["made"])
 
 
 async def test_a_dictionary_stands_for_a_model_with_such_defaults(sparse, client):

@@ -108,7 +108,7 @@ async def late_first() -> AsyncIterator[int]:
         ended["late_first"] += 1
 
 
-@bounded.expose(idle_timeout=0.3, first_item_timeout=60)
+@bounded.expose(idle_timeout=1, first_item_timeout=60)
 async def then_idle() -> AsyncIterator[int]:
     try:
         for number in range(3):
@@ -128,7 +128,7 @@ def then_idle_in_thread() -> Iterator[int]:
         ended["then_idle_in_thread"] += 1
 
 
-@bounded.expose(idle_timeout=0.2)
+@bounded.expose(idle_timeout=0.6)
 async def large_items(count: int) -> AsyncIterator[str]:
     try:
         for _ in range(count):
@@ -302,9 +302,9 @@ async def test_a_deadline_ends_a_stream_whose_caller_never_reads():
 
 
 async def test_deadlines_of_the_server():
-    async with serving(default_timeout=0.3, max_timeout=50) as client:
+    async with serving(default_timeout=1, max_timeout=50) as client:
         endless = client.with_options(timeout=None)
-        assert 0 < await endless.remaining() < 0.31
+        assert 0 < await endless.remaining() < 1.01
         assert 5 < await client.remaining() < 50
         assert 5 < await client.with_options(timeout=1000).remaining() < 51
         before = ended["waits"]
@@ -312,7 +312,7 @@ async def test_deadlines_of_the_server():
         await eventually(lambda: ended["waits"] == before + 1)
         reader = endless.large_items(100)  # it is full of items that nobody takes
         assert len(await anext(reader)) == 1_000_000
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.2)
         items, error = await rest(reader)
         assert len(items) < 99
         assert error is not None
@@ -328,7 +328,7 @@ async def test_deadlines_of_the_server():
     ("name", "before", "message"),
     [
         ("late_first", [], "no item came within 0.2 s"),
-        ("then_idle", [0, 1, 2], "no item came for 0.3 s"),
+        ("then_idle", [0, 1, 2], "no item came for 1 s"),
         ("then_idle_in_thread", [0], "no item came for 0.2 s"),
     ],
 )
@@ -347,7 +347,7 @@ async def test_a_slow_reader_is_not_idle():
     async with serving() as client:
         stream = client.large_items(40)
         await anext(stream)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1)
         items, error = await rest(stream)
         assert (len(items), error) == (39, None)
 
@@ -414,9 +414,9 @@ def test_time_over_http(http):
     assert 0 < http.post("Remaining", json=[]).json() < 0.51
     assert 0.5 < http.post("Remaining", json=[], headers={"grpc-timeout": "9S"}).json() <= 9
     assert http.post("LateFirst", json=[]).json()["message"] == "no item came within 0.2 s"
-    *items, last = http.post("ThenIdle", json=[]).text.splitlines()
+    *items, last = http.post("ThenIdle", json=[], headers={"grpc-timeout": "9S"}).text.splitlines()
     assert items == ["0", "1", "2"]
-    assert "no item came for 0.3 s" in last
+    assert "no item came for 1 s" in last
 
 
 @pytest.mark.once

@@ -63,7 +63,7 @@ class _Module:
         yield from ("", f"/** The functions of {full}. */", f"export interface {name} {{")
         for method in self._methods:
             yield from (f"  {line}" for line in jsdoc(method.function.doc))
-            yield f"  {method.name}({method.signature(options=True)}): {method.result};"
+            yield f"  {method.member}({method.signature(options=True)}): {method.result};"
         yield from ("}", "", f"/** A client of the {full} at `url`, such as `https://api.example.com`. */")
         yield f"export function connect(url: string, options: ClientOptions = {{}}): {name} {{"
         yield from ("  const transport = createTransport(url, options);", "  return {")
@@ -76,7 +76,7 @@ class _Module:
         yield f"export interface {name}Queries {{"
         for method in self._methods:
             yield from (f"  {line}" for line in jsdoc(method.function.doc))
-            yield f"  {method.name}({method.signature(options=False)}): Query<{method.data}>;"
+            yield f"  {method.member}({method.signature(options=False)}): Query<{method.data}>;"
         yield from ("}", "", "/** Queries for TanStack Query: the data of a stream is all its items so far. */")
         yield f"export function queries(client: {name}): {name}Queries {{"
         yield "  return {"
@@ -98,6 +98,7 @@ class _Method:
     def __init__(self, service: str, function: Function, types: Types) -> None:
         self.function = function
         self.name = "then_" if function.name == "then" else function.name  # which would make a promise of the client
+        self.member = '"new"' if self.name == "new" else self.name  # which would be a constructor of the interface
         self.path = json.dumps(rpc_path(service, function.name))
         self.kind = "stream" if function.streams else "unary"
         value = types.of(function.value, "serialization")

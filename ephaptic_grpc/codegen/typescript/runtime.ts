@@ -64,7 +64,7 @@ export interface ClientOptions {
   fetch?: typeof fetch | undefined;
   /**
    * A quiet stream gets a sign of life after so many milliseconds (15,000; at least 100; Infinity for none), and is
-   * UNAVAILABLE without three of them.
+   * UNAVAILABLE without three of them. Of a server of another make, that gives none, it may be quiet for ever.
    */
   heartbeatMs?: number | undefined;
 }
@@ -82,6 +82,11 @@ export interface Stream<T> extends AsyncIterable<T> {
 export interface Transport {
   unary<T>(path: string, args: unknown, options?: CallOptions, contract?: string): Promise<T>;
   stream<T>(path: string, args: unknown, options?: CallOptions, contract?: string): Stream<T>;
+}
+
+/** How a call ended: in a frame after its items, or in the headers of an answer without any. */
+interface Trailers {
+  get(name: string): string | null | undefined;
 }
 
 const CODES = ("OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED " +
@@ -109,10 +114,12 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
   async function* call<T>(
     path: string, args: unknown, options: CallOptions, contract: string, streams: boolean, controller: AbortController,
   ): AsyncGenerator<T, undefined> {
+    const address = base + path;
     const aborted = controller.signal;
     const timeout = options.timeoutMs ?? defaults.timeoutMs ?? Infinity;
     let sent = false;
     let over = false;
+    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
     let silence: ReturnType<typeof setTimeout> | undefined;
 
     const end = (code: Code, message: string, cause?: unknown) => {
@@ -122,12 +129,16 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
     const deadline = timeout <= MAX_TIMER
       ? setTimeout(() => { end("DEADLINE_EXCEEDED", "the deadline has passed"); }, timeout)
       : undefined;
-    const finish = (get: (name: string) => string | null | undefined): undefined => {
+    const finish = (told: Trailers): undefined => {
       over = true;
-      const status = get("grpc-status") ?? "";
-      const code = (/^\d\d?$/.test(status) && CODES[+status]) || "UNKNOWN";
-      if (code !== "OK") throw failure(code, get);
+      const code = CODES.find((_, number) => `${number}` === told.get("grpc-status")) ?? "UNKNOWN";
+      if (code !== "OK") throw failure(code, told);
     };
+
+    const gone = new Promise<never>((_, reject) => { aborted.addEventListener("abort", reject); });
+    // In Node the signal alone is lost once the garbage collector has been there.
+    gone.catch(() => reader?.cancel()).catch(() => {});
+    const made = (headers?: CallHeaders) => Promise.race([gone, typeof headers === "function" ? headers() : headers]);
 
     try {
       options.signal?.addEventListener("abort", cancel);
@@ -147,17 +158,15 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
       }
       const body = framed(args);
       sent = true;
-      const response = await (defaults.fetch ?? fetch)(base + path, { method: "POST", headers, body, signal: aborted });
-      if (response.headers.has("grpc-status")) return finish((name) => response.headers.get(name));
+      const response = await (defaults.fetch ?? fetch)(address, { method: "POST", headers, body, signal: aborted });
+      if (response.headers.has("grpc-status")) return finish(response.headers);
       const kind = response.headers.get("content-type") ?? "no content type";
       if (!response.ok || !kind.startsWith("application/grpc-web")) {
-        const code = (!response.ok && HTTP[response.status]) || "UNKNOWN";
-        throw new CallError(code, `not a gRPC-Web answer: HTTP ${response.status}, ${kind}`);
+        const message = `not a gRPC-Web answer: HTTP ${response.status}, ${kind}, from ${address}`;
+        throw new CallError(HTTP[response.status] ?? "UNKNOWN", message);
       }
 
-      const reader = response.body?.getReader();
-      // In Node the signal alone is lost once the garbage collector has been there.
-      aborted.addEventListener("abort", () => { reader?.cancel().catch(() => {}); });
+      reader = response.body?.getReader();
       let chunks: Uint8Array[] = [];
       let size = 0;
       let needed = 5;
@@ -181,7 +190,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
           const items = values(frame);
           beats ||= !items.length;
           for (const item of items) {
-            if (aborted.aborted) throw aborted.reason;
+            aborted.throwIfAborted();
             yield item as T;
           }
         }
@@ -193,7 +202,7 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
       const reason: unknown = aborted.aborted ? aborted.reason : error;
       if (reason === LEFT) return;
       if (!sent || reason instanceof CallError) throw reason;
-      const message = "the server can't be reached, lets no page from here call it, or the connection was lost";
+      const message = `${address} can't be reached, lets no page from here call it, or the connection was lost`;
       throw new CallError("UNAVAILABLE", message, [], [], reason);
     } finally {
       clearTimeout(deadline);
@@ -233,10 +242,6 @@ export function createTransport(url: string, defaults: ClientOptions = {}): Tran
   };
 }
 
-function made(headers: CallHeaders | undefined) {
-  return typeof headers === "function" ? headers() : headers;
-}
-
 function malformed(what: string) {
   return new CallError("INTERNAL", `malformed answer: ${what}`);
 }
@@ -274,8 +279,9 @@ function joined(chunks: Uint8Array[], size: number) {
   return data;
 }
 
-/** Shows every field of a protobuf message that has a length. */
-function eachField(message: Uint8Array, show: (number: number, value: Uint8Array) => void) {
+/** The fields of a protobuf message that have a length, and one of these numbers. */
+function fields(message: Uint8Array, ...numbers: number[]) {
+  const found: Uint8Array[] = [];
   let at = 0;
   const varint = () => {
     let value = 0;
@@ -291,9 +297,10 @@ function eachField(message: Uint8Array, show: (number: number, value: Uint8Array
     const kind = tag & 7;
     const size = kind === 2 ? varint() : kind === 1 ? 8 : kind === 5 ? 4 : kind ? NaN : varint() * 0;
     if (!(at + size <= message.length)) throw malformed("not a protobuf message");
-    if (kind === 2) show(tag >>> 3, message.subarray(at, at + size));
+    if (kind === 2 && numbers.includes(tag >>> 3)) found.push(message.subarray(at, at + size));
     at += size;
   }
+  return found;
 }
 
 /** The values in a Payload: none in a heartbeat, several in a batch. */
@@ -301,12 +308,11 @@ function values(payload: Uint8Array): unknown[] {
   // Together, as the text of one array: it is much faster than one by one.
   const list = new Uint8Array(payload.length + 2);
   let end = 0;
-  eachField(payload, (number, json) => {
-    if (number !== 2 && number !== 4) return;
+  for (const json of fields(payload, 2, 4)) {
     list[end] = end++ ? 0x2c : 0x5b;
     list.set(json, end);
     end += json.length;
-  });
+  }
   if (!end) return [];
   list[end++] = 0x5d;
   return parsed(list.subarray(0, end));
@@ -338,59 +344,44 @@ function refuseLarge(value: unknown, path: string) {
     const integer = value.slice(TOO_LARGE.length);
     throw new CallError("INTERNAL", `${path || "the value"} is ${integer}, which a JavaScript number can't hold`);
   }
-  if (Array.isArray(value)) {
-    value.forEach((item, index) => { refuseLarge(item, `${path}[${index}]`); });
-  } else if (value && typeof value === "object") {
-    for (const [key, item] of Object.entries(value)) refuseLarge(item, path ? `${path}.${key}` : key);
+  if (!value || typeof value !== "object") return;
+  for (const [key, item] of Object.entries(value)) {
+    refuseLarge(item, Array.isArray(value) ? `${path}[${key}]` : path ? `${path}.${key}` : key);
   }
 }
 
-function trailers(frame: Uint8Array) {
+function trailers(frame: Uint8Array): Trailers {
   const found = new Map<string, string>();
-  for (const line of new TextDecoder().decode(frame).split(/\r?\n/)) {
-    const colon = line.indexOf(":");
-    found.set(line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim());
+  for (const [, name, value] of new TextDecoder().decode(frame).matchAll(/^([^:\n]*):([^\n]*)/gm)) {
+    found.set(name!.toLowerCase(), value!.trim());
   }
-  return (name: string) => found.get(name);
+  return found;
 }
 
-function failure(code: Code, get: (name: string) => string | null | undefined) {
-  let message = get("grpc-message") ?? "";
+function failure(code: Code, told: Trailers) {
+  let message = told.get("grpc-message") ?? "";
   const details: unknown[] = [];
   const violations: Violation[] = [];
   try {
     message = decodeURIComponent(message);
-    const status = Uint8Array.from(atob(get("grpc-status-details-bin") ?? ""), (byte) => byte.charCodeAt(0));
-    for (const detail of fields(status, 3)) readDetail(detail, details, violations);
+    const status = Uint8Array.from(atob(told.get("grpc-status-details-bin") ?? ""), (byte) => byte.charCodeAt(0));
+    for (const any of fields(status, 3)) {
+      const type = textOf(any, 1).replace(/.*\//, "");
+      const value = fields(any, 2).pop() ?? new Uint8Array();
+      if (type === "ephaptic_grpc.v1.Payload") {
+        details.push(...values(value));
+      } else if (type === "google.rpc.BadRequest") {
+        violations.push(...fields(value, 1).map((one) => ({ field: textOf(one, 1), description: textOf(one, 2) })));
+      } else {
+        details.push(type === "google.rpc.ErrorInfo" ? { type, value, reason: textOf(value, 1) } : { type, value });
+      }
+    }
   } catch {
     // A stranger's details: the code still says what happened.
   }
   return new CallError(code, message, details, violations);
 }
 
-/** Reads a google.protobuf.Any: what a function added, or what is wrong with the arguments. */
-function readDetail(detail: Uint8Array, details: unknown[], violations: Violation[]) {
-  const type = textOf(detail, 1).replace(/.*\//, "");
-  const value = fields(detail, 2).pop() ?? new Uint8Array();
-  if (type === "ephaptic_grpc.v1.Payload") {
-    details.push(...values(value));
-  } else if (type === "google.rpc.BadRequest") {
-    for (const violation of fields(value, 1)) {
-      violations.push({ field: textOf(violation, 1), description: textOf(violation, 2) });
-    }
-  } else {
-    details.push(type === "google.rpc.ErrorInfo" ? { type, value, reason: textOf(value, 1) } : { type, value });
-  }
-}
-
 function textOf(message: Uint8Array, number: number) {
   return decoder.decode(fields(message, number).pop());
-}
-
-function fields(message: Uint8Array, wanted: number) {
-  const found: Uint8Array[] = [];
-  eachField(message, (number, data) => {
-    if (number === wanted) found.push(data);
-  });
-  return found;
 }
