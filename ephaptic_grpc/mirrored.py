@@ -40,7 +40,8 @@ def writing(schema: CoreSchema) -> CoreSchema:
     """A schema whose serialiser writes what a validator of the given one reads: nothing is excluded, and each field has
     the first of the names that it is read by. One that has none is an error when it is written.
     """
-    return cast("CoreSchema", _Writing(schema).rewritten)
+    written = _Writing(schema).rewritten
+    return schema if written is schema else cast("CoreSchema", _AsDeclared(written).rewritten)
 
 
 def built(make: Callable[..., T], schema: CoreSchema, config: CoreConfig) -> T:
@@ -152,6 +153,8 @@ class _Reading(_Rewriting):
         if _reads_otherwise(fields, config):  # from now on each field says all of its names
             made = {**made, "config": {**config, "validate_by_alias": True, "validate_by_name": False}}
             made["config"].pop("populate_by_name", None)
+            if made.get("custom_init"):  # which would read by the class's own names, what isn't there with its default
+                made["custom_init"] = False
         computed = {field.get("alias") or field["property_name"] for field in fields.get("computed_fields", ())}
         extra = fields.get("extra_behavior") or config.get("extra_fields_behavior")
         if not computed or extra not in ("allow", "forbid"):
@@ -207,6 +210,19 @@ class _Writing(_Rewriting):
                 new["serialization_alias"] = str(key)
             fields[name] = new
         return _with_fields(node, fields) if changed else node
+
+
+class _AsDeclared(_Rewriting):
+    """Without SerializeAsAny, by which a class would write itself in its own way."""
+
+    def _fields(self, node: Any, config: Mapping[str, Any], *, written_by_itself: bool) -> Any:  # noqa: ARG002
+        return node
+
+    def _changed(self, node: Any, *, written_by_itself: bool) -> Any:  # noqa: ARG002
+        serialiser = node.get("serialization", {})
+        if "any" not in (serialiser.get("type"), serialiser.get("schema", {}).get("type")):  # the latter up to 2.11
+            return node
+        return {key: item for key, item in node.items() if key != "serialization"}
 
 
 def _named(node: Any) -> list[tuple[str, Any]]:

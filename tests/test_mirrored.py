@@ -14,6 +14,8 @@ from pydantic import (
     Discriminator,
     Field,
     Json,
+    RootModel,
+    SerializeAsAny,
     computed_field,
     field_serializer,
     model_serializer,
@@ -117,6 +119,18 @@ class Dog(BaseModel):
 Pet = Annotated[Cat | Dog, Discriminator("kind")]
 
 
+class WithInit(BaseModel):
+    name: str = Field("", serialization_alias="userName")
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+
+
+class Other(BaseModel):
+    name: str = Field(validation_alias="n")
+    size: int = Field(0, exclude=True)
+
+
 class Tree(BaseModel):
     name: str = Field(serialization_alias="label")
     below: list["Tree"] = []
@@ -155,6 +169,10 @@ DOG = Dog(type="dog", friends=[CAT, Dog(type="dog")])
         (Json[list[int]] | None, [1], None),
         (dict[str, list[Pet]], {"p": [CAT, DOG]}, None),
         (Tree, Tree(name="a", below=[Tree(name="b")]), b'{"label":"a","below":[{"label":"b","below":[]}]}'),
+        (WithInit, WithInit(name="a"), b'{"userName":"a"}'),
+        (list[Swapped | Other], [Swapped(a=1, b=2), Other(n="b")], b'[{"b":1,"a":2},{"name":"b"}]'),
+        (SerializeAsAny[Other], Other(n="b"), b'{"name":"b"}'),
+        (RootModel[dict[str, Other]], RootModel[dict[str, Other]]({"a": Other(n="b")}), b'{"a":{"name":"b"}}'),
         (list[Point], [Point(1)], b'[{"left":1}]'),
         (Film, Film(title="a"), b'{"filmTitle":"a"}'),
     ],
