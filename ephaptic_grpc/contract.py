@@ -18,9 +18,10 @@ from ephaptic_grpc.arguments import unpacked, wire_name
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.names import rpc_path
 from ephaptic_grpc.procedure import Procedure
-from ephaptic_grpc.schemas import Schema, Way, canonical, compact, json_schemas, reached
+from ephaptic_grpc.schemas import Schema, Way, alias_names, canonical, compact, json_schemas, reached
 from ephaptic_grpc.service import Service
 from ephaptic_grpc.values import split_definitions, with_definitions
+from ephaptic_grpc.vocabulary import ALIASES
 
 _FINGERPRINT_BYTES: Final = 8
 _MASK: Final = "**********"
@@ -198,13 +199,15 @@ def fingerprint(procedure: Procedure) -> str:
 
 
 def _parameters(procedure: Procedure) -> list[tuple[Parameter, Any]]:
-    """Each parameter, still without its JSON Schema and its default, and Pydantic's schema of it."""
+    """Each parameter, still without its default and most of its JSON Schema, and Pydantic's schema of it."""
     definitions, arguments = split_definitions(procedure.arguments.schema)
     drafts: list[tuple[Parameter, Any]] = []
 
     def draft(name: str, kind: Kind, schema: Any, *, required: bool = False, alias: Any = None) -> None:
         called = wire_name(name, alias)
-        parameter = Parameter(name, kind, required, None, {}, "" if called == name else called)
+        others = alias_names(alias)[1:]
+        told: Schema = {ALIASES: others} if others else {}
+        parameter = Parameter(name, kind, required, None, told, "" if called == name else called)
         drafts.append((parameter, with_definitions(schema, definitions)))
 
     given = {schema["name"]: schema for schema in arguments["arguments_schema"]}
@@ -250,4 +253,4 @@ def _completed(draft: Parameter, schema: Schema) -> Parameter:
         schema = dict(schema)
         told = schema.pop("default")
         default = None if told == _MASK else compact(told)
-    return replace(draft, schema=schema, default=default)
+    return replace(draft, schema={**schema, **draft.schema}, default=default)

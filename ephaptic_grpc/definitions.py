@@ -5,17 +5,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ephaptic_grpc.codegen.annotations import Annotations
-from ephaptic_grpc.schemas import Schema, malformed, reference, undescribed
-from ephaptic_grpc.vocabulary import COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS, UNIONS
+from ephaptic_grpc.schemas import Schema, malformed, rebuilt, redirected, reference
+from ephaptic_grpc.vocabulary import ALIASES, COUNTS, DEFINITIONS, DOCS, ENUM_NAMES, NUMBERS, UNIONS
 
 _SILENT: Final = {*DOCS, "default", "readOnly", "writeOnly"} - {ENUM_NAMES}
 """Keywords that ask nothing of a value where they stand."""
 
+_UNSAID: Final = {*DOCS} - {ALIASES, ENUM_NAMES}
+"""Keywords that say nothing of a value, nor of how it is read."""
+
 _SHOWN_CHARACTERS: Final = 60
+
+_Pair = tuple[str, str]
 
 
 class Definitions:
-    """The definitions of an old and a new contract, and which of them say the same.
+    """The definitions of an old and a new contract, and which of them say the same, whatever their names.
 
     Args:
         old: by name.
@@ -25,23 +30,50 @@ class Definitions:
     def __init__(self, old: Mapping[str, Schema], new: Mapping[str, Schema]) -> None:
         self.old = {name: schema for name, schema in old.items() if is_well_formed(schema)}
         self.new = {name: schema for name, schema in new.items() if is_well_formed(schema)}
-        texts = {name: text(undescribed(schema)) for name, schema in self.new.items()}
-        same = {name for name, schema in self.old.items() if texts.get(name) == text(undescribed(schema))}
-        users: dict[str, set[str]] = {}
-        for name in same:
-            for other in _references(old[name]):
-                users.setdefault(other, set()).add(name)
-        changed = [name for name in users if name not in same]
-        while changed:
-            refer = users.get(changed.pop(), set()) & same
-            same -= refer
-            changed += refer
-        self._same = same
+        self._old_forms = {name: _form(schema) for name, schema in self.old.items()}
+        self._new_forms = {name: _form(schema) for name, schema in self.new.items()}
+        self._same: dict[_Pair, bool] = {}
 
-    def same(self, old: object, new: object) -> bool:
-        """Whether two schemas say the same, in all that they refer to."""
-        # True == 1 in Python: hence the texts.
-        return old == new and text(old) == text(new) and self._same.issuperset(_references(old))
+    def same(self, old: Schema, new: Schema) -> bool:
+        """Whether two schemas say the same, in all that they refer to; not what their types are called."""
+        if old.keys() != new.keys():
+            return False
+        (was, before), (is_now, after) = _form(old), _form(new)
+        return was == is_now and all(map(self._are_same, zip(before, after, strict=True)))
+
+    def look_alike(self, old: Schema, new: Schema) -> bool:
+        """Whether two schemas are the same in a few words, but for names that the other contract doesn't have."""
+
+        def shared(name: str) -> str:
+            return name if name in self.old and name in self.new else ""
+
+        was, is_now = (sorted(shown(redirected(schema, shared)).split(" | ")) for schema in (old, new))
+        return was == is_now
+
+    def _are_same(self, pair: _Pair) -> bool:
+        """Whether an old and a new type say the same: so do all pairs that they refer to, until one doesn't."""
+        if pair not in self._same:
+            found: dict[_Pair, bool] = {}
+            users: dict[_Pair, list[_Pair]] = {}
+            waiting = [pair]
+            while waiting:
+                one = waiting.pop()
+                if one in found or one in self._same:
+                    continue
+                was, is_now = self._old_forms.get(one[0]), self._new_forms.get(one[1])
+                found[one] = was is not None and is_now is not None and was[0] == is_now[0]
+                if was is not None and is_now is not None and found[one]:
+                    for part in zip(was[1], is_now[1], strict=True):
+                        users.setdefault(part, []).append(one)
+                        waiting.append(part)
+            differing = [one for one in {*found, *users} if not found.get(one, self._same.get(one))]
+            while differing:
+                for user in users.get(differing.pop(), ()):
+                    if found[user]:
+                        found[user] = False
+                        differing.append(user)
+            self._same |= found
+        return self._same[pair]
 
 
 def is_well_formed(schema: object) -> bool:
@@ -121,6 +153,12 @@ def label(member: Any) -> str:
     return "" if name is None else f"<{name}>"
 
 
+def aliases(field: Any) -> list[str]:
+    """The other names that a field is read by, given its schema."""
+    found: list[str] = field.get(ALIASES, []) if isinstance(field, dict) else []
+    return found
+
+
 def shown(schema: Any) -> str:
     """A schema in a few words: ``list[str]``, ``int (minimum 1)``, ``{name, age}``."""
     words = Annotations({}).of(schema)
@@ -142,10 +180,16 @@ def json_type(value: object) -> str:
     return names[type(value)]
 
 
+def _form(schema: Schema) -> tuple[str, list[str]]:
+    """What a schema says but for the names of what it refers to, and those names, in an order of their places."""
+    said = rebuilt(schema, lambda part: {key: value for key, value in part.items() if key not in _UNSAID})
+    return text(redirected(said, lambda name: "")), list(_references(said))  # noqa: ARG005
+
+
 def _references(value: Any) -> Iterator[str]:
-    """The names of all definitions that a schema refers to, in whatever keyword."""
+    """The names of all definitions that a schema refers to, in whatever keyword, by the order of their keys."""
     if isinstance(value, dict):
-        value = list(value.values())
+        value = [value[key] for key in sorted(value)]
     if isinstance(value, list):
         for item in value:
             yield from _references(item)

@@ -86,6 +86,17 @@ NEW_AND_OPTIONAL: Final = Rule(
     (_COMPATIBLE, "is new and can be left out: callers who don't know it go on as before"),
     (_BREAKING, "is gone: callers who read it find nothing, or a default; keep sending it until nobody reads it"),
 )
+ALIASED: Final = Rule(
+    (_COMPATIBLE, "is called {new} now, and still read from {old}: callers who send that go on as before"),
+    (_COMPATIBLE, "is called {new} now, and still read from {old}"),
+)
+ALIAS_GONE: Final = Rule(
+    (
+        _UNCLEAR,
+        "is no longer read from {old}, too: callers who send that are refused or not heard; wait until none does",
+    ),
+    (_COMPATIBLE, "is read from {new}, too"),
+)
 IGNORED: Final = Rule(
     (_UNCLEAR, "is gone: what callers send there is dropped in silence; keep it until nobody sends it"),
     (_COMPATIBLE, "is new: callers who don't know it pass over it"),

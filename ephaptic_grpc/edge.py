@@ -12,7 +12,7 @@ from ephaptic_grpc.contract import fingerprint
 from ephaptic_grpc.errors import DOMAIN, BadArgumentsError, ServiceError, Status, log_error, status_of
 from ephaptic_grpc.payload import CONTRACT_KEY
 from ephaptic_grpc.procedure import Procedure
-from ephaptic_grpc.service import Service, default_service
+from ephaptic_grpc.service import Service, default_service, meant_in
 
 logger = logging.getLogger("ephaptic_grpc")
 
@@ -123,7 +123,8 @@ def served(services: tuple[Service, ...]) -> tuple[Service, ...]:
     services = services or (default_service,)
     for service in services:
         if not isinstance(service, Service):
-            raise TypeError(f"what is served are services, not {service!r}")
+            hint = meant_in(service)
+            raise TypeError(f"what is served are services, not {service!r}{hint and f': {hint}'}")
     names = [service.name for service in services]
     if len(set(names)) < len(names):
         raise ValueError(f"a server has one service of a name: {', '.join(names)}")

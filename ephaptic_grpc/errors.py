@@ -144,6 +144,10 @@ class CallError(ServiceError):
             isinstance(it, error_details_pb2.ErrorInfo) and it.reason == _CONTRACT_CHANGED for it in self.details
         )
 
+    def __str__(self) -> str:
+        hint = "; the contract has changed since this client was generated: generate it again" if self.stale else ""
+        return super().__str__() + hint
+
     @classmethod
     def of(cls, error: grpc.RpcError, path: str = "", *, generated: bool = False) -> Self:
         """The CallError of what grpc raised, from its asyncio or its synchronous side.

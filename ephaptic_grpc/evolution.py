@@ -8,7 +8,7 @@ from pydantic_core import from_json
 from ephaptic_grpc import differences as rules
 from ephaptic_grpc.codegen.annotations import STARS
 from ephaptic_grpc.contract import Contract, Function, Kind, Parameter
-from ephaptic_grpc.definitions import Definitions
+from ephaptic_grpc.definitions import Definitions, aliases
 from ephaptic_grpc.differences import Difference, Severity, Side, under
 from ephaptic_grpc.names import rpc_name
 from ephaptic_grpc.subtyping import Subtyping
@@ -42,30 +42,40 @@ def evolution(old: Contract, new: Contract) -> list[Finding]:
 
 
 def _evolved(old: Contract, new: Contract) -> Iterator[Finding]:
+    # By the name on the wire, which is all that a generated client uses.
+    was, now = ({rpc_name(function.name): function for function in one.functions} for one in (old, new))
+    related = old.service == new.service or not was.keys().isdisjoint(now)
     if old.service != new.service:
         said = f"the service was {old.service}: all callers of that fail; serve it under its old name, too"
+        if not related:
+            said = f"{old.service} is another service, and has no function of this one: compare what belongs together"
         yield Finding(Severity.BREAKING, "", "", said)
     definitions = Definitions(old.definitions, new.definitions)
     functions = _Functions(definitions)
-    # By the name on the wire, which is all that a generated client uses.
-    was, now = ({rpc_name(function.name): function for function in one.functions} for one in (old, new))
+    gone, added = ([one[rpc] for rpc in one if rpc not in other] for one, other in ((was, now), (now, was)))
+    twins = _twins((old, gone), (new, added)) if related else {}
     for rpc, function in was.items():
         if rpc in now:
             yield from functions.compare(function, now[rpc])
         else:
-            twin = _twin(function, old, new, [other for name, other in now.items() if name not in was])
-            what = f"is called {twin.name} now" if twin else "is gone"
+            twin = twins.get(function.name)
+            what = f"is called {twin} now" if twin else "is gone"
             advice = "expose it under both names" if twin else "keep it until nobody calls it"
             yield Finding(Severity.BREAKING, function.name, "", f"{what}: all its callers fail; {advice}")
-    for rpc, function in now.items():
-        if rpc not in was:
-            yield Finding(Severity.COMPATIBLE, function.name, "", "is new: nobody calls it yet")
+    for function in added:
+        yield Finding(Severity.COMPATIBLE, function.name, "", "is new: nobody calls it yet")
 
 
-def _twin(function: Function, old: Contract, new: Contract, candidates: Sequence[Function]) -> Function | None:
-    """The function that takes and gives the same under a new name, where there is exactly one."""
-    same = [other for other in candidates if new.fingerprint(other) == old.fingerprint(function)]
-    return same[0] if len(same) == 1 else None
+def _twins(*sides: tuple[Contract, Sequence[Function]]) -> dict[str, str]:
+    """The new names of functions that are gone: of the one that takes and gives the same, where nothing else does."""
+    names: list[dict[str, str]] = []
+    for contract, functions in sides:
+        alike: dict[str, list[str]] = {}
+        for function in functions:
+            alike.setdefault(contract.fingerprint(function), []).append(function.name)
+        names.append({told: found[0] for told, found in alike.items() if len(found) == 1})
+    was, is_now = names
+    return {was[told]: is_now[told] for told in was if told in is_now}
 
 
 class _Functions:
@@ -118,6 +128,8 @@ class _Functions:
                 yield from under(path, self._swallowed(parameter, other, was))
             else:
                 kept.add(_key(other))
+                if was.takes_by_name(parameter) and _key(other) != path:
+                    yield rules.ALIASED.found(Side.ARGUMENT, path, old=path, new=_key(other))
                 yield from under(path, self._kept(parameter, other, was, now))
         for other in new:
             known = other.kind in was.rest if other.kind in STARS else _key(other) in kept
@@ -135,6 +147,9 @@ class _Functions:
             yield from self._arguments.default(*told)
         if was.takes_by_name(old) and new.kind is Kind.POSITIONAL_ONLY:
             yield rules.ONLY_BY_POSITION.found(Side.ARGUMENT)
+        elif was.takes_by_name(old):
+            lost = (one for one in aliases(old.schema) if not now.reads(one))
+            yield from (rules.ALIAS_GONE.found(Side.ARGUMENT, old=one) for one in lost)
         if was.takes_by_position(old):
             if new.kind is Kind.KEYWORD_ONLY:
                 yield rules.ONLY_BY_NAME.found(Side.ARGUMENT)
@@ -173,6 +188,7 @@ class _Signature:
         self.positions = [one for one in parameters if one.kind in _BY_POSITION]
         self.rest = {one.kind: one for one in parameters if one.kind in STARS}
         self._keys = {_key(one): one for one in parameters if one.kind not in STARS}
+        self._aliases = {alias: one for one in parameters for alias in aliases(one.schema)}
         self._needs_position = any(one.required and one.kind is Kind.POSITIONAL_ONLY for one in parameters)
         self._needs_name = any(one.required and one.kind is Kind.KEYWORD_ONLY for one in parameters)
 
@@ -188,6 +204,10 @@ class _Signature:
         """Whether there is a parameter of a name, however it can be given."""
         return key in self._keys
 
+    def reads(self, key: str) -> bool:
+        """Whether an argument can be given by a name, be it another one of a parameter."""
+        return key in self._keys or key in self._aliases or Kind.VAR_KEYWORD in self.rest
+
     def position_of(self, parameter: Parameter) -> int | None:
         """The position of the parameter of the same name, if there is one."""
         keys = [_key(one) for one in self.positions]
@@ -196,9 +216,17 @@ class _Signature:
     def match(self, parameter: Parameter, was: "_Signature") -> Parameter | None:
         """What takes the argument that was for a parameter of an older signature; None where it is refused."""
         if was.takes_by_name(parameter):
-            return self._keys.get(_key(parameter)) or self.rest.get(Kind.VAR_KEYWORD)
+            key = _key(parameter)
+            return self._keys.get(key) or self._aliased(key, was) or self.rest.get(Kind.VAR_KEYWORD)
         index = was.positions.index(parameter)
         return self.positions[index] if index < len(self.positions) else self.rest.get(Kind.VAR_POSITIONAL)
+
+    def _aliased(self, key: str, was: "_Signature") -> Parameter | None:
+        """The parameter that is read by an older name; None where it has something else from an older call already."""
+        other = self._aliases.get(key)
+        if other is None or was.knows(_key(other)):
+            return None
+        return other if key == next(one for one in aliases(other.schema) if was.knows(one)) else None
 
 
 def _renamed(parameter: Parameter, was: _Signature, now: _Signature) -> Parameter | None:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from pydantic_core import from_json
 
-from ephaptic_grpc.client import DeclaredClient, Stream
+from ephaptic_grpc.client import DeclaredClient
 from ephaptic_grpc.declared import declared
+from ephaptic_grpc.streams import Stream
 from ephaptic_grpc.sync_client import SyncDeclaredClient, SyncStream
 
 __all__ = [

@@ -62,7 +62,7 @@ class ChannelSecurity:
 
     def __init__(self, target: str, tls: ClientTLS | bool | None, credentials: grpc.ChannelCredentials | None) -> None:
         if not isinstance(tls, ClientTLS | bool | None):
-            raise TypeError(f"tls is True or a ClientTLS, not {tls!r}")
+            raise TypeError(f"tls is True or a ClientTLS, such as ClientTLS(ca='ca.pem'), not {tls!r}")
         if tls and credentials is not None:
             raise TypeError("tls= and credentials= say the same in two ways: give one of them")
         self._tls: Final = ClientTLS() if tls is True else tls or None
@@ -120,7 +120,8 @@ class ChannelSecurity:
         if found is None:
             return failed
         explained = CallError(failed.code, f"can't connect to {self._target}: {found}", failed.details)
-        explained.add_note(f"gRPC's words: {failed.message}")
+        for note in (f"gRPC's words: {failed.message}", *getattr(failed, "__notes__", ())):
+            explained.add_note(note)
         return explained
 
 

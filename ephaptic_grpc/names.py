@@ -28,7 +28,9 @@ def check_function_name(name: str) -> None:
 
 
 def check_service_name(name: str) -> None:
-    """Raise ValueError where ``name`` isn't a package and a service, such as ``chat.v1.ChatService``."""
+    """Raise TypeError or ValueError where ``name`` isn't a package and a service, such as ``chat.v1.ChatService``."""
+    if not isinstance(name, str):
+        raise TypeError(f"a service's name is text, such as 'chat.v1.ChatService', not {name!r}")
     if not _SERVICE.fullmatch(name):
         raise ValueError(
             "a service's name is its package and its own name in PascalCase, such as 'chat.v1.ChatService', "

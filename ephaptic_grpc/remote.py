@@ -4,7 +4,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar, Final, Protocol, Self
 
 import grpc
@@ -18,7 +17,8 @@ from ephaptic_grpc.names import check_function_name, check_service_name, rpc_pat
 from ephaptic_grpc.options import KEEP, Keep, Metadata, Options, Pairs
 from ephaptic_grpc.payload import CONTRACT_KEY, MalformedPayloadError, pack, unpack, unpack_items
 from ephaptic_grpc.procedure import Procedure
-from ephaptic_grpc.service import Service
+from ephaptic_grpc.service import Service, default_service, meant_in
+from ephaptic_grpc.violations import misfit
 
 _TOO_LARGE: Final = re.compile(r"(?<!SERVER: )Received message larger than max \((\d{1,10}) vs\. \d+\)")
 """What gRPC says of a message that its own side doesn't take; a newer one says whose side."""
@@ -93,16 +93,28 @@ class Method:
 
     def failure(self, error: grpc.RpcError) -> CallError:
         """What is raised where grpc raised an error."""
-        failed = CallError.of(error, self.path, generated=any(key == CONTRACT_KEY for key, _ in self.metadata))
-        return _advised(failed) if failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED else failed
+        failed = CallError.of(error, self.path, generated=self._is_generated)
+        return self._noted(_advised(failed) if failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED else failed)
+
+    def cancelled(self) -> CallError:
+        """What is raised where the client itself has ended a call."""
+        return self._noted(CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client"))
+
+    @property
+    def _is_generated(self) -> bool:
+        return any(key == CONTRACT_KEY for key, _ in self.metadata)
+
+    def _noted(self, failed: CallError) -> CallError:
+        failed.add_note(f"in a call of {self.path}")
+        return failed
 
     def _load(self, json: bytes) -> Any:
         try:
             return self.load(json)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = "".join(f"[{step!r}]" for step in first["loc"])
-            reason = f"{place}: {first['msg']}" if place else first["msg"]
+            reason = misfit(error, json)
+            if self._is_generated:
+                reason += " (does the server have another contract by now? Generate this client again)"
         except ValueError:
             reason = "it is not JSON"
         raise self._misfit(reason)
@@ -174,14 +186,9 @@ def remote_of(service: object, kind: "type[BaseClient] | None" = None) -> Remote
 
 def _meant(service: object, kind: "type[BaseClient]") -> str:
     """What was meant by what is no service, where that can be told."""
-    if isinstance(service, ModuleType):
-        found = (
-            f"{service.__name__}.{name}"
-            for name, value in vars(service).items()
-            if isinstance(value, Service) or (isinstance(value, type) and issubclass(value, kind) and value._service)
-        )
-        meant = " or ".join(found)
-        return meant and f"pass {meant}"
+    in_module = meant_in(service, lambda it: isinstance(it, type) and issubclass(it, kind) and bool(it._service))
+    if in_module:
+        return in_module
     if isinstance(service, BaseClient) and service._service:
         return f"pass its class, {type(service).__name__}"
     if isinstance(service, type) and issubclass(service, BaseClient):
@@ -261,7 +268,10 @@ def _advised(failed: CallError) -> CallError:
 
 def unknown(service: str, name: str, known: Iterable[str]) -> AttributeError:
     """What is raised for a function that a service hasn't."""
-    return AttributeError(f"{service} has no function {name!r}{suggestion(name, known)}")
+    said = f"{service} has no function {name!r}{suggestion(name, known)}"
+    if service == default_service.name:
+        said += ": it is the default service, connect(target, service) calls another"
+    return AttributeError(said)
 
 
 class BaseClient(ABC):
@@ -307,7 +317,7 @@ class BaseClient(ABC):
             metadata: added to what goes with each call; a key that is there already is replaced.
 
         Raises:
-            TypeError, ValueError: metadata that no header can carry.
+            TypeError, ValueError: ``timeout`` is no number of seconds, or no header can carry the metadata.
         """
         return self._with(self._options.but(timeout, metadata))
 

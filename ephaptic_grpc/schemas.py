@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast
 from pydantic.json_schema import GenerateJsonSchema, NoDefault
 from pydantic_core import CoreSchema, core_schema, to_jsonable_python
 
-from ephaptic_grpc.vocabulary import BY_NAME, DEFINITIONS, DOCS, ENUM_NAMES, FACTORY, ONE, SEVERAL, misfits
+from ephaptic_grpc.vocabulary import ALIASES, BY_NAME, DEFINITIONS, DOCS, ENUM_NAMES, FACTORY, ONE, SEVERAL, misfits
 
 Schema = dict[str, Any]
 
@@ -64,20 +64,48 @@ class _Generator(GenerateJsonSchema):
         factory = schema.get("default_factory")
         return factory() if default is NoDefault and factory in _EMPTY_FACTORIES else default
 
+    def model_fields_schema(self, schema: core_schema.ModelFieldsSchema) -> Schema:
+        if self._config.config_dict.get("populate_by_name") or self._config.config_dict.get("validate_by_name"):
+            fields = {name: _by_name(name, field) for name, field in schema["fields"].items()}
+            schema = {**schema, "fields": fields}
+        return super().model_fields_schema(schema)
+
     def model_field_schema(self, schema: core_schema.ModelField) -> Schema:
-        return _told(schema, super().model_field_schema(schema))
+        return self._told(schema, super().model_field_schema(schema))
 
     def dataclass_field_schema(self, schema: core_schema.DataclassField) -> Schema:
-        return _told(schema, super().dataclass_field_schema(schema))
+        return self._told(schema, super().dataclass_field_schema(schema))
+
+    def typed_dict_field_schema(self, schema: core_schema.TypedDictField) -> Schema:
+        return self._told(schema, super().typed_dict_field_schema(schema))
+
+    def _told(self, field: Any, made: Schema) -> Schema:
+        """The schema of a field, which says of a default that it can't tell that there is one, and its other names."""
+        has_default = field["schema"]["type"] == "default" and field.get("serialization_exclude_if") is None
+        told = {**made, FACTORY: True} if has_default and "default" not in made else made
+        by_alias = self._config.config_dict.get("validate_by_alias", True)
+        others = [*dict.fromkeys(alias_names(field.get("validation_alias")))][1:] if by_alias else []
+        return {**told, ALIASES: others} if others else told
 
     def handle_invalid_for_json_schema(self, schema: object, error_info: str) -> Schema:  # noqa: ARG002
         return {}  # JSON can carry it, or it would not have been exposed: anything, then
 
 
-def _told(field: Any, made: Schema) -> Schema:
-    """The schema of a field, which says of a default that it can't tell that there is one."""
-    has_default = field["schema"]["type"] == "default" and field.get("serialization_exclude_if") is None
-    return {**made, FACTORY: True} if has_default and "default" not in made else made
+def _by_name(name: str, field: core_schema.ModelField) -> core_schema.ModelField:
+    """A field with an alias that is read by its own name as well."""
+    alias = field.get("validation_alias")
+    if alias is None:
+        return field
+    paths: Any = [[alias]] if isinstance(alias, str) else alias
+    return {**field, "validation_alias": [*paths, [name]]}
+
+
+def alias_names(alias: Any) -> list[str]:
+    """The names in JSON that are an alias of Pydantic's; not those of values inside of others (AliasPath)."""
+    if isinstance(alias, str):
+        return [alias]
+    paths = alias if isinstance(alias, list) else []
+    return [path[0] for path in paths if isinstance(path, list) and len(path) == 1]
 
 
 def json_schemas(types: Sequence[tuple[CoreSchema, Way]]) -> tuple[list[Schema], dict[str, Schema]]:
@@ -176,7 +204,7 @@ def renamed(schema: Any, names: Mapping[str, str], place: str = DEFINITIONS) -> 
         names: the other names.
         place: what its references begin with then.
     """
-    return _redirected(schema, lambda name: names.get(name, name), place)
+    return redirected(schema, lambda name: names.get(name, name), place)
 
 
 def undescribed(schema: Any) -> Any:
@@ -186,10 +214,12 @@ def undescribed(schema: Any) -> Any:
 
 def canonical(schema: Any, names: dict[str, str]) -> Any:
     """A schema without its docs, whose references are numbered as they are met; ``names`` collects them."""
-    return _redirected(undescribed(schema), lambda name: names.setdefault(name, str(len(names))))
+    return redirected(undescribed(schema), lambda name: names.setdefault(name, str(len(names))))
 
 
-def _redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITIONS) -> Any:
+def redirected(schema: Any, target: Callable[[str], str], place: str = DEFINITIONS) -> Any:
+    """A schema that refers to definitions by what ``target`` makes of their names; ``place`` as in ``renamed``."""
+
     def change(part: Schema) -> Schema:
         name = reference(part)
         if name is not None:

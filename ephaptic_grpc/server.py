@@ -7,7 +7,7 @@ import errno
 import logging
 from math import inf
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Never, Self
 
 import grpc
 
@@ -75,7 +75,7 @@ class Server:
             raise ValueError(f"grace is a number of seconds, 0 or more, not {grace!r}")
         check_limits(limits)
         if not isinstance(tls, TLS | None):
-            raise TypeError(f"tls is a TLS, not {tls!r}")
+            raise TypeError(f"tls is a TLS, such as TLS('cert.pem', 'key.pem'), not {tls!r}")
         if tls is not None and credentials is not None:
             raise TypeError("tls= and credentials= say the same in two ways: give one of them")
         self.host: Final = host
@@ -205,6 +205,13 @@ class Server:
             await asyncio.shield(asyncio.ensure_future(self._listener.wait_for_termination()))
             if drains:
                 await asyncio.gather(*drains)
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> Never:
+            raise TypeError("write 'async with Server(...)'")
+
+        def __exit__(self, *_: object) -> None: ...  # Python looks for both first
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -35,7 +35,7 @@ class Service:
             changing it breaks callers.
 
     Raises:
-        ValueError: the name isn't of that form.
+        TypeError, ValueError: the name isn't of that form.
     """
 
     def __init__(self, name: str) -> None:
@@ -214,7 +214,24 @@ class Service:
         return procedure
 
     def _refusal(self, function: object, reason: object) -> ExposeError:
-        return ExposeError(f"{_shown(function)} can't be exposed on {self.name}: {reason}")
+        said = f"{_shown(function)} can't be exposed on {self.name}: {reason}"
+        if _looks_like_a_wrapper(function):
+            said += ". Where a decorator made it, functools.wraps there gives it the parameters of what it wraps"
+        return ExposeError(said)
+
+
+def meant_in(given: object, also: Callable[[object], bool] = lambda _: False) -> str:
+    """``pass bot.chat``, the service in a module that is given in place of one; empty where there is none.
+
+    Args:
+        given: what was given in place of a service.
+        also: what else would have been right.
+    """
+    if not isinstance(given, types.ModuleType):
+        return ""
+    found = (f"{given.__name__}.{name}" for name, it in vars(given).items() if isinstance(it, Service) or also(it))
+    meant = " or ".join(found)
+    return meant and f"pass {meant}"
 
 
 def _shown(function: object) -> str:
@@ -224,6 +241,14 @@ def _shown(function: object) -> str:
     name = getattr(target, "__qualname__", None) or repr(function)
     code = getattr(target, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+
+
+def _looks_like_a_wrapper(function: object) -> bool:
+    """Whether it takes ``*args, **kwargs`` and nothing else, and doesn't say what it wraps."""
+    if not inspect.isfunction(function) or hasattr(function, "__wrapped__"):
+        return False
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    return kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
 
 
 default_service: Final = Service("functions.v1.FunctionsService")

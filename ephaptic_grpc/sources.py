@@ -23,6 +23,9 @@ from ephaptic_grpc.tls import ClientTLS
 DESCRIPTOR_SET: Final = ".binpb"
 """What the name of a file with a descriptor set ends with."""
 
+_NO_SOURCES: Final = {".json", ".proto", ".pb", ".bin", ".ts"}
+"""What the names of files end with that show a contract, or look like a descriptor set: none is read."""
+
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]*://.*|unix(?:-abstract)?:.+|.*:\d+", re.IGNORECASE)
 _ANSWER_SECONDS: Final = 10.0
 
@@ -85,12 +88,16 @@ def _contracts(source: str, tls: ClientTLS | None) -> list[Contract]:
     except CallError as error:
         told = f"{source}: {error}"
         if error.code is grpc.StatusCode.UNIMPLEMENTED:
-            told = f"{source} tells nothing of its services: serve with --reflection"
+            told = f"{source} tells nothing of its services: serve with --reflection, or Server(reflection=True)"
         raise SourceError(told) from None
     try:
         return [Contract.of(service) for service in services_of([source])]
     except NoModuleError as error:
-        raise SourceError(f"{error}; a server that runs is host:port, such as localhost:50051") from None
+        told = f"{error}; a server that runs is host:port, such as localhost:50051"
+        if Path(source).suffix in _NO_SOURCES or Path(source).is_file():
+            written = f"a descriptor set (written by compile MODULE -o FILE{DESCRIPTOR_SET})"
+            told = f"{source} can't be read as a contract: name {written}, a running server (host:port), or a module"
+        raise SourceError(told, misused=error.misused) from None
 
 
 def _check_target(source: str) -> None:
@@ -135,9 +142,9 @@ def services_of(modules: Sequence[str]) -> list[Service]:
 
 def _import(name: str) -> Any:
     if not name or name.startswith("."):
-        raise SourceError(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", misused=True)
+        raise NoModuleError(f"{name!r} is no module: name one, such as 'chat' or 'app.rpc:chat'", misused=True)
     if Path(name).is_file() and Path(name).suffix not in ("", ".py"):
-        raise SourceError(f"{name!r} is a file: name a module, or a descriptor set ({DESCRIPTOR_SET})", misused=True)
+        raise NoModuleError(f"{name!r} is a file: name a module, such as 'chat' or 'app.rpc:chat'", misused=True)
     if name.endswith(".py") or os.sep in name:
         dotted = ".".join(Path(name).with_suffix("").parts)
         raise SourceError(f"{name!r} is a file: name the module, such as {dotted!r}", misused=True)

@@ -11,6 +11,7 @@ from ephaptic_grpc import differences as rules
 from ephaptic_grpc.bounds import bounds
 from ephaptic_grpc.definitions import (
     Definitions,
+    aliases,
     asks_more,
     bare,
     is_union,
@@ -25,6 +26,7 @@ from ephaptic_grpc.definitions import (
     values,
 )
 from ephaptic_grpc.differences import Difference, Severity, Side, under, worst
+from ephaptic_grpc.formats import format_rule
 from ephaptic_grpc.schemas import Schema
 from ephaptic_grpc.vocabulary import COUNTS, ENUM_NAMES, NUMBERS
 
@@ -39,21 +41,7 @@ _KNOWN: Final[dict[str, tuple[str, ...]]] = {
 }
 """The keywords that have rules, by type."""
 
-_FROM_TEXT: Final = {
-    "base64url",
-    "binary",
-    "email",
-    "password",
-    "path",
-    "uri",
-    *(f"uuid{n}" for n in ("", *range(1, 9))),
-}
-"""Formats that Pydantic reads from text alone. Others it reads from numbers as well."""
-
 _FIELDS: Final = ("properties", "required", "additionalProperties", "propertyNames")
-
-_OF_ANY_TEXT: Final = {"password", "path"}
-"""Formats that every text has."""
 
 _MOST_STEPS: Final = 20_000
 _MOST_LEVELS: Final = 100
@@ -94,9 +82,12 @@ class Subtyping:
         was, is_now = (text(one["default"]) if "default" in one else "one that isn't told" for one in (old, new))
         return [] if was == is_now else [rules.DEFAULT.found(self._side, old=was, new=is_now)]
 
+    def _same(self, sent: Schema, taken: Schema) -> bool:
+        return self._definitions.same(*self._side.in_time(sent, taken))
+
     def _compare(self, sent: Any, taken: Any) -> list[Difference]:
         sent, taken = bare(sent), bare(taken)
-        if self._definitions.same(sent, taken):
+        if self._same(sent, taken):
             return []
         self._steps += 1
         if self._steps > _MOST_STEPS or self._levels >= _MOST_LEVELS:
@@ -267,7 +258,7 @@ class Subtyping:
         if ours not in _KNOWN or theirs not in _KNOWN:
             return [self._uncovered("no single type")]
         for key in sorted(taken.keys() - {"type", ENUM_NAMES, *_KNOWN[theirs]}):
-            if key not in sent or not self._definitions.same(*self._side.in_time(sent[key], taken[key])):
+            if key not in sent or not self._same({key: sent[key]}, {key: taken[key]}):
                 return [self._uncovered(key)]
         if ours != theirs and (ours, theirs) != ("integer", "number"):
             reads_numbers = ours in ("integer", "number") and taken.get("format") == "decimal"
@@ -279,25 +270,10 @@ class Subtyping:
         elif theirs == "array":
             found += self._array(sent, taken)
         elif theirs == "string":
-            found += self._format(sent, taken)
+            rule = format_rule(self._side, sent, taken)
+            found += [] if rule is None else [self._differs(rule, sent, taken)]
         self._inside -= 1
         return found or self._wider(sent, taken)
-
-    def _format(self, sent: Schema, taken: Schema) -> list[Difference]:
-        ours, theirs = sent.get("format"), taken.get("format")
-        arguments = self._side is Side.ARGUMENT
-        if ours == theirs:
-            return []
-        if "password" in (ours, theirs) and not arguments:  # a secret goes out as asterisks
-            return [self._differs(rules.LIKENESS, sent, taken)]
-        if theirs is None or (arguments and theirs in _OF_ANY_TEXT):
-            # What a format counts as its length may not be that of the text.
-            measured = any(key in taken for key in ("minLength", "maxLength", "pattern"))
-            fits = ours is None or (not measured and (not arguments or ours in _FROM_TEXT))
-            return [] if fits else [self._differs(rules.LIKENESS, sent, taken)]
-        if theirs == "uuid" and str(ours).startswith("uuid"):
-            return []
-        return [self._differs(rules.FORMAT if ours is None else rules.LIKENESS, sent, taken)]
 
     def _object(self, sent: Schema, taken: Schema) -> list[Difference]:
         ours, theirs = sent.get("properties", {}), taken.get("properties", {})
@@ -307,22 +283,48 @@ class Subtyping:
         others = sent.get("additionalProperties")
         rest = [*sent.get("patternProperties", {}).values(), *([] if others in (None, False) else [others])]
         found: list[Difference] = []
+        senders: dict[str, list[str]] = {}
+        for name, schema in ours.items():
+            for one in self._names(name, schema):
+                senders.setdefault(one, []).append(name)
+        known: set[str] = set()
+        read: set[str] = set()
         for name, schema in theirs.items():
-            here = []
-            if name not in ours:
-                here.append((rules.NEW_AND_REQUIRED if name in needed else rules.NEW_AND_OPTIONAL).found(self._side))
-                for other in rest:  # which may go by that name
-                    here += self._compare(other, schema)
+            names = self._names(name, schema)
+            key = next((one for one in names if one in ours), name)
+            known.update(names)
+            read.add(key)
+            here = self._field(key, name, sent, taken)
+            beside = dict.fromkeys(sender for one in names for sender in senders.get(one, ()) if sender != key)
+            unlisted = rest if key not in ours or len(names) > 1 else ()
+            for other in (*(ours[sender] for sender in beside), *unlisted):  # which may go by such a name
+                here += self._compare(other, schema)
+            found += under(f".{key}", here)
+        for name, schema in ours.items():
+            if name not in read:
+                found += under(f".{name}", self._beyond(schema, taken, rules.IGNORED, rules.FORBIDDEN))
             else:
-                here += self._compare(ours[name], schema)
-                here += self._presence(ours[name], schema, given=name in given, needed=name in needed)
-            found += under(f".{name}", here)
-        for name in (name for name in ours if name not in theirs):
-            found += under(f".{name}", self._beyond(ours[name], taken, rules.IGNORED, rules.FORBIDDEN))
+                lost = (one for one in self._names(name, schema) if one not in known)
+                found += (rules.ALIAS_GONE.found(self._side, f".{name}", old=one) for one in lost)
         for schema in rest:
             found += under("{}", self._beyond(schema, taken, rules.OTHERS_IGNORED, rules.OTHERS_FORBIDDEN))
-        unlisted = (name for name in needed if name not in theirs and name not in given)
-        return [*found, *(rules.REQUIRED.found(self._side, f".{name}") for name in unlisted), *self._keys(sent, taken)]
+        absent = (name for name in needed if name not in theirs and name not in given)
+        return [*found, *(rules.REQUIRED.found(self._side, f".{name}") for name in absent), *self._keys(sent, taken)]
+
+    def _field(self, key: str, name: str, sent: Schema, taken: Schema) -> list[Difference]:
+        """A field that is taken under a name, and sent under a key that it is read by, if at all."""
+        ours, theirs = sent.get("properties", {}), taken["properties"]
+        needed = name in taken.get("required", ())
+        if key not in ours:
+            return [(rules.NEW_AND_REQUIRED if needed else rules.NEW_AND_OPTIONAL).found(self._side)]
+        found = [] if key == name else [rules.ALIASED.found(self._side, old=key, new=name)]
+        found += self._compare(ours[key], theirs[name])
+        given = key in sent.get("required", ())
+        return found + self._presence(ours[key], theirs[name], given=given, needed=needed)
+
+    def _names(self, name: str, field: Any) -> list[str]:
+        """The names that a field is read by, its own first; in results that is all, for readers know no other."""
+        return [name, *(aliases(field) if self._side is Side.ARGUMENT else ())]
 
     def _presence(self, ours: Any, theirs: Any, *, given: bool, needed: bool) -> list[Difference]:
         """Whether a field that both know is there."""
@@ -342,7 +344,7 @@ class Subtyping:
     def _keys(self, sent: Schema, taken: Schema) -> list[Difference]:
         """What is asked of the keys themselves."""
         ours, theirs = sent.get("propertyNames"), taken.get("propertyNames")
-        if theirs is None or self._definitions.same(*self._side.in_time(ours, theirs)):
+        if theirs is None or self._same({"propertyNames": ours}, {"propertyNames": theirs}):
             return []
         if ours is None or sent.get("properties"):
             return [self._uncovered("propertyNames")]
@@ -389,8 +391,8 @@ class Subtyping:
         return rule.found(self._side, old=old, new=new)
 
     def _wider(self, sent: Schema, taken: Schema) -> list[Difference]:
-        ours, theirs = (sorted(shown(schema).split(" | ")) for schema in (sent, taken))
-        return [] if ours == theirs else [self._differs(rules.WIDER, sent, taken)]
+        alike = self._definitions.look_alike(*self._side.in_time(sent, taken))
+        return [] if alike else [self._differs(rules.WIDER, sent, taken)]
 
     def _uncovered(self, what: str) -> Difference:
         return rules.UNCOVERED.found(self._side, new=what)

@@ -10,7 +10,7 @@ from ephaptic_grpc.connections import check_process
 from ephaptic_grpc.declared import declarations_of
 from ephaptic_grpc.errors import CallError
 from ephaptic_grpc.handshake import ChannelSecurity
-from ephaptic_grpc.options import Metadata, Options, Pairs, asked, batched, wants_heartbeats
+from ephaptic_grpc.options import Metadata, Options, Pairs, wants_heartbeats
 from ephaptic_grpc.payload import KIND_STREAM
 from ephaptic_grpc.remote import (
     BaseClient,
@@ -72,7 +72,7 @@ def connect_sync(
     remote = declarations_of(generated) if generated else remote_of(service, SyncDeclaredClient)
     security = ChannelSecurity(target, tls, credentials)
     channel = security.channel(channel_options(remote, reply_bytes))
-    return (generated or SyncClient)(channel, security, remote, options)
+    return (generated or SyncClient)(channel, security, remote, options.within(reply_bytes))
 
 
 class SyncStream(Iterator[T], Generic[T]):
@@ -106,7 +106,7 @@ class SyncStream(Iterator[T], Generic[T]):
                     self._come = self._method.items(message)
         except StopIteration:
             if self._left:
-                raise CallError(grpc.StatusCode.CANCELLED, "the call was cancelled by its client") from None
+                raise self._method.cancelled() from None
             self._ended = True
             raise
         except grpc.RpcError as error:
@@ -175,8 +175,10 @@ class SyncDeclaredClient(BaseClient):
         return type(self)(self._channel, self._security, self._functions, options)
 
     def _callable(self, method: Method) -> Callable[..., Any]:
-        timeout, metadata = self._options.timeout, (*self._options.metadata, *method.metadata)
-        in_batches, kind_asked, heartbeats = batched(metadata), asked(metadata), wants_heartbeats(metadata)
+        options, timeout = self._options, self._options.timeout
+        metadata = (*options.metadata, *method.metadata)
+        of_stream, of_either = options.of_stream(metadata), options.of_either(metadata)
+        heartbeats = wants_heartbeats(metadata)
         request, security = method.request, self._security
         call_unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
         call_stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
@@ -197,11 +199,11 @@ class SyncDeclaredClient(BaseClient):
 
         def stream(*args: Any, **kwargs: Any) -> SyncStream[Any]:
             message = request(args, kwargs)
-            return SyncStream(begin(call_stream, message, in_batches), method, security, heartbeats=heartbeats)
+            return SyncStream(begin(call_stream, message, of_stream), method, security, heartbeats=heartbeats)
 
         def either(*args: Any, **kwargs: Any) -> Any:
             message = request(args, kwargs)
-            call = begin(call_stream, message, kind_asked)
+            call = begin(call_stream, message, of_either)
             items: SyncStream[Any] = SyncStream(call, method, security, heartbeats=heartbeats)
             if KIND_STREAM in tuple(call.initial_metadata() or ()):
                 return items

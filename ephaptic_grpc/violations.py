@@ -85,6 +85,15 @@ def bad_arguments(
     return BadArgumentsError(message, [BadRequest(field_violations=violations)])
 
 
+def misfit(error: ValidationError, json: bytes) -> str:
+    """Where the first thing is that doesn't fit in a value, and why: ``tags[0]: Input should be a valid integer``."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    data = None if first["type"] == "json_invalid" and not first["loc"] else from_json(json)
+    loc, _ = _place(first["loc"], data, missing=first["type"].startswith("missing"))
+    place = _path(loc, (), None, by_position=False)
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
 def _place(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[list[int | str], Any]:
     """Where in the input an error is, and the value that is there.
 

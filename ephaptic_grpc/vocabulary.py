@@ -16,6 +16,9 @@ ENUM_NAMES: Final = "x-enum-varnames"
 FACTORY: Final = "x-default-factory"
 """``true`` of a field whose default only the server knows: who sends can leave it out, who gets it finds it there."""
 
+ALIASES: Final = "x-aliases"
+"""Of a field: other names that it is read by, beside the one under which it stands."""
+
 BY_NAME: Final = ("properties", "patternProperties", "dependentSchemas", "$defs")
 """The keywords for schemas by name."""
 
@@ -28,7 +31,7 @@ SEVERAL: Final = (*UNIONS, "allOf", "prefixItems")
 ONE: Final = ("items", "additionalProperties", "propertyNames", "contains", "not", "unevaluatedProperties")
 """The keywords for one schema."""
 
-DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES, FACTORY)
+DOCS: Final = ("title", "description", "examples", "deprecated", "$comment", ENUM_NAMES, FACTORY, ALIASES)
 """Keywords that describe, and ask nothing of a value."""
 
 NUMBERS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
@@ -98,7 +101,7 @@ _FITS: Final[dict[str, Callable[[object], bool]]] = {
     **dict.fromkeys(COUNTS, _is_count),
     **dict.fromkeys(("description", "format", "pattern", "$ref"), _is_text),
     **dict.fromkeys(("enum", ENUM_NAMES), _is_list),
-    "required": _are_texts,
+    **dict.fromkeys(("required", ALIASES), _are_texts),
     "type": _is_type,
     "discriminator": _tells_members,
 }

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ephaptic_grpc.vocabulary import ALIASES
 from ephaptic_grpc.vocabulary import NUMBERS as BOUNDS
 
 ID = "5e1a9b0c-9d0f-4a55-8c0e-0a6b0d9f1c11"
@@ -37,7 +38,7 @@ def json_values(draw, schema: Any, definitions: dict[str, Any], *, lax: bool, de
     def below(part):
         return draw(json_values(part, definitions, lax=lax, depth=depth - 1))
 
-    if not isinstance(schema, dict) or not schema.keys() - {"title", "description", "default"}:
+    if not isinstance(schema, dict) or not schema.keys() - {"title", "description", "default", ALIASES}:
         return draw(st.sampled_from([None, True, *INTEGERS, *NUMBERS, *TEXTS, [], [1], {}, {"a": 1}]))
     if "$ref" in schema:
         return draw(
@@ -84,7 +85,8 @@ def _objects(draw, schema, below, depth):
     for name, part in schema.get("properties", {}).items():
         optional = depth > 0 and draw(st.booleans())
         if name in required or optional:
-            made[name] = below(part)
+            aliases = part.get(ALIASES, []) if isinstance(part, dict) else []
+            made[draw(st.sampled_from([name, *aliases]))] = below(part)
     others = schema.get("additionalProperties")
     for _ in range(draw(st.integers(0, 2)) if others not in (None, False) and depth > 0 else 0):
         names = schema.get("propertyNames")

@@ -18,7 +18,8 @@ class PlainClient(Client):
 
         def stream(*args: Any, **kwargs: Any) -> Stream[Any]:
             message = method.request(args, kwargs)
-            return Stream(connection.stream(method.path, message, timeout, metadata), method, connection.security)
+            call = connection.stream(method.path, message, timeout, metadata)
+            return connection.ending(Stream(call, method, connection.security))
 
         return stream
 

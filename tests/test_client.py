@@ -6,6 +6,7 @@ import gc
 from contextlib import aclosing, suppress
 from decimal import Decimal
 
+import anyio
 import grpc
 import pytest
 from client_service import ADA, Greeter, User, began, ended, greeter, numbers, older, power, service, square, unexposed
@@ -369,6 +370,69 @@ async def test_a_timeout_of_the_callers_own_is_a_timeout_error(client):
     await eventually(lambda: sorted(ended) == sorted(began))
 
 
+@pytest.mark.parametrize("name", ["wait_for_ever", "quiet", "ticks"])
+async def test_anyios_timeouts_end_calls_and_know_it(client, untyped, name):
+    for chosen in (client, untyped):
+        with anyio.move_on_after(0.05) as scope:
+            call = chosen.call(name, *["x"] * (name == "ticks"))
+            if name == "wait_for_ever":
+                await call
+            async for _ in call:
+                pass
+        assert scope.cancelled_caught
+    with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+        await client.wait_for_ever()
+    await eventually(lambda: sorted(ended) == sorted(began))
+    assert await client.remaining() is None  # this task isn't cancelled any more
+
+
+async def test_a_stream_that_a_clean_up_cancels_is_a_call_error_there_too(client):
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for cancel_at_once in (True, False):
+                stream = client.quiet()
+                cancel = stream.cancel
+                if cancel_at_once:
+                    cancel()
+                else:
+                    asyncio.get_running_loop().call_later(0.05, cancel)
+                with pytest.raises(CallError, match="CANCELLED"):
+                    await anext(stream)
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def test_a_task_that_is_cancelled_with_its_stream_is_cancelled(client):
+    stream = client.quiet()
+
+    async def run() -> None:
+        await anext(stream)
+
+    task = asyncio.create_task(run())
+    await eventually(lambda: began == ["quiet"])
+    stream.cancel()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_call_of_a_client_by_name_is_a_task_where_one_is_made_of_it(untyped):
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(untyped.square(number)) for number in range(3)]
+        waiting = group.create_task(untyped.wait_for_ever())
+        await eventually(lambda: began == ["wait_for_ever"])
+        waiting.cancel()
+    assert [task.result() for task in tasks] == [0, 1, 4]
+    await eventually(lambda: ended == began)
+    with pytest.raises(TypeError, match="streams: write 'async for"):
+        await asyncio.create_task(untyped.numbers(3))
+
+
 # A server with another version of a model
 
 
@@ -410,14 +474,14 @@ async def test_a_reply_of_another_type_says_where_and_not_what():
         with pytest.raises(CallError) as caught:
             await client.user()
         assert caught.value.code is grpc.StatusCode.INTERNAL
-        assert "/shop.v1.ShopService/User doesn't fit its declared type: ['tags'][" in caught.value.message
+        assert "/shop.v1.ShopService/User doesn't fit its declared type: tags[" in caught.value.message
         assert "hunter2" not in caught.value.message
         stream = client.users()
         assert await anext(stream) == NewUser(name="Ada", tags=[])
         with pytest.raises(CallError) as caught:
             await anext(stream)
         assert caught.value.code is grpc.StatusCode.INTERNAL
-        assert "/shop.v1.ShopService/Users doesn't fit its declared type: ['tags'][0]" in caught.value.message
+        assert "/shop.v1.ShopService/Users doesn't fit its declared type: tags[0]: " in caught.value.message
         assert "hunter2" not in caught.value.message
         await eventually(lambda: stopped)  # the stream is still held, and yet its call has ended
 

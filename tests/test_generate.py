@@ -102,7 +102,8 @@ def test_what_is_wrong_is_said_in_one_line(folder, arguments, said, code):
 def test_reflection_is_on_unless_it_is_turned_off(folder):
     with serving(folder, "shop", "--no-reflection") as (address, _):
         done = run(folder, "generate", address, "-o", "client.py")
-    assert done.stderr == f"error: {address} tells nothing of its services: serve with --reflection\n"
+    said = f"{address} tells nothing of its services: serve with --reflection, or Server(reflection=True)"
+    assert done.stderr == f"error: {said}\n"
 
 
 def test_reflection_is_off_beyond_loopback_unless_it_is_asked_for(folder):

@@ -46,6 +46,18 @@ def test_a_name_that_no_function_can_have_is_refused_without_a_call():
         remote_of("remote.v1.RemoteService").method("class")
 
 
+def test_the_default_service_is_named_where_it_was_not_meant():
+    with connect_sync("localhost:1") as client, pytest.raises(AttributeError) as caught:
+        client.greet()
+    assert str(caught.value).endswith(": it is the default service, connect(target, service) calls another")
+
+
+def test_a_traceback_says_which_call_failed():
+    with connect_sync("127.0.0.1:1", service) as client, pytest.raises(CallError) as caught:
+        client.has_deadline()
+    assert "in a call of /remote.v1.RemoteService/HasDeadline" in caught.value.__notes__
+
+
 @pytest.mark.parametrize("wrong", [None, 3, greet, User])
 def test_a_client_is_of_a_service(wrong):
     with pytest.raises(TypeError, match="takes a Service, the name of one or a generated client"):
@@ -67,8 +79,8 @@ def test_bind_takes_what_is_exposed_and_knows_its_types():
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (pack(b'{"name": 3}'), "['name']: Input should be a valid string"),
-        (pack(b'{"name": "x", "tags": [3]}'), "['tags'][0]: Input should be a valid string"),
+        (pack(b'{"name": 3}'), " type: name: Input should be a valid string"),
+        (pack(b'{"name": "x", "tags": [3]}'), " type: tags[0]: Input should be a valid string"),
         (pack(b"3"), "object"),
         (pack(b"{"), "Invalid JSON"),
         (pack(b""), "Invalid JSON"),

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from types import ModuleType
 
 import grpc
 import pytest
@@ -28,6 +29,7 @@ from ephaptic_grpc import (
     current_call,
     default_service,
 )
+from ephaptic_grpc.asgi import web_app
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +142,16 @@ def test_what_a_server_is_not_made_of(service):
     with pytest.raises(ValueError, match=r"one service of a name: life\.v1\.LifeService, life\.v1\.LifeService"):
         Server(service, Service("life.v1.LifeService"))
     assert Server().services == (default_service,)
+    module = ModuleType("bot")
+    module.chat = service
+    for serving in (Server, web_app):
+        with pytest.raises(TypeError, match=r"what is served are services, not <module 'bot'>: pass bot\.chat$"):
+            serving(module)
+
+
+def test_a_block_that_is_not_async_says_what_to_write(service):
+    with pytest.raises(TypeError, match=r"write 'async with Server\(\.\.\.\)'"), Server(service, port=0):
+        pass
 
 
 async def test_what_is_still_undefined_when_a_server_is_made_is_named(service):
@@ -274,6 +286,10 @@ async def test_deadlines_reach_the_function(service):
     def remaining_in_thread() -> Iterator[float | None]:
         yield current_call().remaining()
 
+    @service.expose
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
     async with Server(service, port=0) as server, connect(server.address, service) as client:
         assert await client.remaining() is None
         assert 20 < await client.with_options(timeout=30).remaining() < 31
@@ -282,7 +298,7 @@ async def test_deadlines_reach_the_function(service):
         kept = client.with_options(timeout=30).with_options(metadata={"a": "b"})
         assert 20 < await kept.remaining() < 31
         with pytest.raises(CallError) as caught:
-            await client.with_options(timeout=-1).remaining()
+            await client.with_options(timeout=0).for_ever()
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 

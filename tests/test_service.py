@@ -61,6 +61,8 @@ def test_expose_without_a_service_is_that_of_the_default_service():
 def test_a_service_has_a_package_and_a_name():
     with pytest.raises(ValueError, match=r"such as 'chat\.v1\.ChatService', not 'ChatService'"):
         Service("ChatService")
+    with pytest.raises(TypeError, match=r"such as 'chat\.v1\.ChatService', not None"):
+        Service(None)
 
 
 def test_a_function_is_found_by_itself(service):
@@ -162,7 +164,7 @@ CASES = [
     (maybe_stream, ["maybe_stream", "its value", "Iterator[int] | None"]),
     (mixed, ["mixed", "a can only go by position and b only by name", "no '/'"]),
     (star_and_name, ["star_and_name", "args can only go by position and b only by name", "no '*'"]),
-    (star_and_stars, ["star_and_stars", "args can only go by position and kwargs only by name"]),
+    (star_and_stars, ["star_and_stars", "args can only go by position and kwargs only by name", "functools.wraps"]),
     (größe, ["größe", "ASCII", "expose(name=...)"]),
     (_private, ["_private", "underscore", "expose(name=...)"]),
     (close, ["close", "every client has a 'close' of its own", "expose(name=...)"]),

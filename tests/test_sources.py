@@ -50,6 +50,8 @@ def test_one_of_several_is_chosen(tmp_path):
         ("localhost:1", "localhost:1: UNAVAILABLE"),
         ("http://localhost", "a target is host:port, such as localhost:50051, not 'http://localhost': write"),
         (":50051", "a target is host:port"),
+        ("../gen/shop.json", "../gen/shop.json can't be read as a contract: name a descriptor set (written by compile"),
+        ("shop.proto", "shop.proto can't be read as a contract: name a descriptor set (written by compile MODULE -o"),
     ],
 )
 def test_what_is_no_source_is_said(source, said):
@@ -64,7 +66,7 @@ def test_a_host_without_a_port_is_told_what_a_server_is():
 
 
 def test_a_server_that_tells_nothing_is_said(serve, shapes):
-    with pytest.raises(SourceError, match="tells nothing of its services: serve with --reflection"):
+    with pytest.raises(SourceError, match=r"serve with --reflection, or Server\(reflection=True\)$"):
         contract_of(serve(shapes).address, None)
 
 

@@ -294,8 +294,8 @@ def test_a_reply_of_another_type_says_where_and_not_what(serve):
         stream = client.users()
         assert next(stream) == NewUser(tags=[])
         for call, place in (
-            (client.user, "User doesn't fit its declared type: ['tags'][1]"),
-            (lambda: next(stream), "Users doesn't fit its declared type: ['tags'][0]"),
+            (client.user, "User doesn't fit its declared type: tags[1]: "),
+            (lambda: next(stream), "Users doesn't fit its declared type: tags[0]: "),
         ):
             with pytest.raises(CallError) as caught:
                 call()

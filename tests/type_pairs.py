@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 from uuid import UUID
 
 from hypothesis import strategies as st
-from pydantic import AnyUrl, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    AliasChoices,
+    AnyUrl,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 
 class Word(Enum):
@@ -153,7 +163,9 @@ def _models(draw, first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any,
         fields: dict[str, Any] = {}
         for name, pair in (("a", first), ("b", second), ("c", (int, int))):
             if name == "a" or draw(st.booleans()):
-                fields[name] = (pair[side], draw(st.sampled_from([..., ..., _default(pair[side])])))
+                alias = draw(st.sampled_from([None, None, "a", "b", "z"]))
+                kind = Annotated[pair[side], Field(validation_alias=AliasChoices(name, alias))] if alias else pair[side]
+                fields[name] = (kind, draw(st.sampled_from([..., ..., _default(pair[side])])))
         config = ConfigDict(extra=draw(st.sampled_from(EXTRAS)), protected_namespaces=())
         made.append(create_model("M", __config__=config, **fields))
     return made[0], made[1]

@@ -231,6 +231,10 @@ async def test_replies_that_a_client_takes():
         async with connect(server.address, bounded, reply_bytes=1000) as client:
             assert len(await client.text_of(1000)) == 998
             assert "larger than max" in await refused(client.text_of(1100), EXHAUSTED)
+            for caller in (client, client.with_options(timeout=20)):  # of a stream, it is the largest item
+                assert len([text async for text in caller.texts_of([90] * 300)]) == 300
+        with connect_sync(server.address, bounded, reply_bytes=1000) as blocking:
+            assert await asyncio.to_thread(lambda: len([*blocking.texts_of([90] * 300)])) == 300
         with connect_sync(server.address, bounded, reply_bytes=2 * JSON_BYTES) as blocking:
             assert await asyncio.to_thread(lambda: len(blocking.text_of(2 * JSON_BYTES))) == 2 * JSON_BYTES - 2
 
