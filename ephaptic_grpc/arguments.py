@@ -7,8 +7,8 @@ from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import SecretBytes, SecretStr, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic import Field, SecretBytes, SecretStr, ValidationError
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import (
     CoreSchema,
@@ -22,6 +22,8 @@ from pydantic_core import (
 
 from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
+from ephaptic_grpc.impossible import impossible
+from ephaptic_grpc.mirrored import built, writing
 from ephaptic_grpc.values import (
     Nan,
     is_callable,
@@ -32,9 +34,13 @@ from ephaptic_grpc.values import (
 )
 from ephaptic_grpc.violations import bad_arguments
 
+UNREADABLE = (PydanticUserError, SchemaError, TypeError)
+"""What Pydantic raises of a type that it can't read."""
+
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _REST = inspect.Parameter.VAR_POSITIONAL
+_DEFAULTS = ("default", "default_factory")
 _NAMED_REST = inspect.Parameter.VAR_KEYWORD
 
 
@@ -50,29 +56,22 @@ class Arguments:
     """
 
     def __init__(self, signature: inspect.Signature) -> None:
-        self._signature = signature
         parameters = list(signature.parameters.values())
         self._as_object = go_by_name(parameters)
-        self.schema = _at_once(_read(parameters))
-        try:
-            self._validate = SchemaValidator(self.schema, VALIDATOR_CONFIG)
-        except SchemaError as error:
-            raise ExposeError(
-                f"Pydantic can't make a check of its parameters: {str(error).splitlines()[-1].strip()}"
-            ) from error
+        self.schema, self._validate = _read(parameters)
         definitions, arguments = split_definitions(self.schema)
-        for argument in arguments["arguments_schema"]:
-            if is_callable(argument["schema"]):
-                raise ExposeError(f"parameter {argument['name']!r} is something to call, and JSON can't carry that")
+        _check(definitions, arguments)
         taken = [argument["schema"] for argument in arguments["arguments_schema"]]
         taken += [arguments[rest] for rest in ("var_args_schema", "var_kwargs_schema") if rest in arguments]
         nan = Nan(definitions)
         self._may_have_nan = any(map(nan.is_possible, taken))
         self._positions = [p.name for p in parameters if p.kind in (_POSITIONAL_ONLY, _EITHER)]
-        self._required = {p.name for p in parameters if p.default is p.empty and p.kind not in (_REST, _NAMED_REST)}
+        # A default can be in the annotation, too.
+        self._required = {it["name"] for it in arguments["arguments_schema"] if it["schema"]["type"] != "default"}
         # So many positions are all that a call needs; more than there are where it needs named ones as well.
         positions_do = self._required.issubset(self._positions)
         self._enough = len(self._required) if positions_do else len(self._positions) + 1
+        self._signature = _with_defaults(signature, arguments["arguments_schema"])
         self._prepare_dump(parameters, definitions, arguments, nan)
 
     def _prepare_dump(
@@ -80,12 +79,16 @@ class Arguments:
     ) -> None:
         def serialiser(schema: Any) -> Callable[[object], bytes]:
             whole = with_definitions(schema, definitions)
+            written = writing(whole)
             config = serialiser_config(whole)
             # For the server to refuse: null could be taken for None. A class has its own configuration, though.
             config["ser_json_inf_nan"] = "constants"
             # A value of another type goes as what it is: whether it fits is for the server to say. The round trip
             # leaves out what the server computes itself.
-            serialiser = SchemaSerializer(whole, config)
+            if written is whole:
+                serialiser = SchemaSerializer(whole, config)
+            else:
+                serialiser = built(SchemaSerializer, written, config)
             write = partial(serialiser.to_json, by_alias=True, round_trip=True, warnings=False)
             return partial(_dump_without_nan, serialiser, write) if nan.is_hidden(schema) else write
 
@@ -210,6 +213,23 @@ def go_by_name(parameters: Sequence[inspect.Parameter]) -> bool:
     return not by_position
 
 
+def _with_defaults(signature: inspect.Signature, arguments: Sequence[Any]) -> inspect.Signature:
+    """A signature with the defaults that Pydantic knows: those of ``Annotated[int, Field(default=5)]`` as well, and
+    none that are no default (``= Field(gt=0)``).
+    """
+    schemas = {argument["name"]: argument["schema"] for argument in arguments}
+
+    def completed(parameter: inspect.Parameter) -> inspect.Parameter:
+        schema = schemas.get(parameter.name)
+        if schema is None or schema["type"] != "default":
+            return parameter.replace(default=parameter.empty)
+        if parameter.default is not parameter.empty:
+            return parameter
+        return parameter.replace(default=Field(**{key: schema[key] for key in _DEFAULTS if key in schema}))
+
+    return signature.replace(parameters=[*map(completed, signature.parameters.values())])
+
+
 def wire_name(name: str, alias: Any) -> str:
     """What an argument is called in JSON: by Pydantic's alias of it, the first of several, or by its own name."""
     if isinstance(alias, list):  # of paths, or one path
@@ -258,20 +278,39 @@ def _named_rest(arguments: Any, serialiser: Callable[[Any], Callable[[object], b
     return lambda name: (_key(name, None), dump)
 
 
-def _read(parameters: list[inspect.Parameter]) -> Any:
-    current: list[tuple[str, Any]] = []
-
-    def reading(_: int, name: str, annotation: Any) -> None:
-        current.append((name, annotation))
-
+def _read(parameters: list[inspect.Parameter]) -> tuple[Any, SchemaValidator]:
     try:
-        return parameters_schema(parameters, reading)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        name, annotation = current[-1]
+        schema = _at_once(parameters_schema(parameters))
+        return schema, SchemaValidator(schema, VALIDATOR_CONFIG)
+    except UNREADABLE as error:
+        if len(parameters) != 1:
+            for parameter in parameters:
+                _read([parameter])
+            raise ExposeError(f"Pydantic can't make a check of its parameters: {reason(error)}") from error
+        (parameter,) = parameters
         raise ExposeError(
-            f"Pydantic can't read the type of parameter {name!r}, {_shown(annotation)}: use a type that JSON can "
-            f"carry, or teach it to Pydantic with Annotated[...] ({str(error).splitlines()[0]})"
+            f"Pydantic can't read the type of parameter {parameter.name!r}, {_shown(parameter.annotation)}: use a type "
+            f"that JSON can carry, or teach it to Pydantic with Annotated[...] ({reason(error)})"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """Pydantic's words, in one line: of a SchemaError the last, which says what is wrong in the end."""
+    lines = str(error).splitlines() or [repr(error)]
+    return lines[-1].strip() if isinstance(error, SchemaError) else lines[0]
+
+
+def _check(definitions: list[CoreSchema], arguments: Any) -> None:
+    """Raise ExposeError where a parameter can't be given."""
+    for argument in arguments["arguments_schema"]:
+        if is_callable(argument["schema"]):
+            raise ExposeError(f"parameter {argument['name']!r} is something to call, and JSON can't carry that")
+        unusable = impossible(argument["schema"])
+        if unusable:
+            raise ExposeError(f"the type of parameter {argument['name']!r} can't be used: {unusable}")
+    unusable = impossible([definitions, arguments])
+    if unusable:
+        raise ExposeError(f"a type of its parameters can't be used: {unusable}")
 
 
 def _at_once(arguments: Any) -> Any:

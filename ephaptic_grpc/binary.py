@@ -49,7 +49,7 @@ def serialiser_config(schema: CoreSchema) -> CoreConfig:
 
 
 def warn_of_text(schema: CoreSchema, where: str, stacklevel: int) -> None:
-    """Warn once for each class whose bytes fields can't hold binary data."""
+    """Warn once for each class whose bytes fields can't hold binary data, and once of what is text or bytes."""
     owners = {place.owner for place in _places(schema) if place.owner and place.as_text and not place.encoded}
     for owner in sorted(owners):
         warnings.warn(
@@ -57,6 +57,36 @@ def warn_of_text(schema: CoreSchema, where: str, stacklevel: int) -> None:
             'give it ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")',
             stacklevel=stacklevel + 1,
         )
+
+    if _is_either(schema):
+        warnings.warn(
+            f"{where}: JSON has text only, so that of str | bytes one comes as the other: give each a field of its own",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _is_either(node: Any) -> bool:
+    """Whether a schema has a union of text and bytes."""
+    if isinstance(node, list | tuple):
+        return any(map(_is_either, node))
+    if not isinstance(node, dict) or "serialization" in node:
+        return False
+    if node.get("type") == "union" and {"bytes", "str"} <= set(_choices(node)):
+        return True
+    return any(_is_either(item) for key, item in node.items() if key not in ("metadata", "config", "default"))
+
+
+def _choices(node: Any) -> Iterator[str]:
+    """The types of what a union can be."""
+    if isinstance(node, tuple):  # with a label
+        node = node[0]
+    if node["type"] == "union":
+        for choice in node["choices"]:
+            yield from _choices(choice)
+    elif isinstance(node.get("schema"), dict):
+        yield from _choices(node["schema"])
+    else:
+        yield node["type"]
 
 
 def _places(schema: Any) -> Iterator[_Bytes]:

@@ -115,7 +115,8 @@ class Contract:
         try:
             schemas, definitions = json_schemas(types)
         except Exception as error:  # of code that a type describes itself with
-            raise ExposeError(f"{service}: a type can't be described as a JSON Schema: {error!r}") from error
+            where = _undescribable(drafts)
+            raise ExposeError(f"{service}: {where} can't be described as a JSON Schema: {error!r}") from error
         made = iter(schemas)
         functions = tuple(
             Function(
@@ -229,6 +230,21 @@ def _parameters(procedure: Procedure) -> list[tuple[Parameter, Any]]:
                     name, alias = re.sub(r"\W", "_", f"argument_{key}", flags=re.ASCII), alias or key
                 draft(name, Kind.KEYWORD_ONLY, field["schema"], required=required, alias=alias)
     return drafts
+
+
+def _undescribable(drafts: list[tuple[Procedure, list[tuple[Parameter, Any]]]]) -> str:
+    """The first type that has no JSON Schema, by where it is."""
+    for procedure, parameters in drafts:
+        types: list[tuple[str, Any, Way]] = [
+            (f"parameter {it.name!r}", schema, "validation") for it, schema in parameters
+        ]
+        types.append(("what it gives", procedure.value.schema, "serialization"))
+        for where, schema, way in types:
+            try:
+                json_schemas([(schema, way)])
+            except Exception:
+                return f"in {procedure.name}, the type of {where}"
+    return "a type"  # of all together, and of none alone
 
 
 def _completed(draft: Parameter, schema: Schema) -> Parameter:

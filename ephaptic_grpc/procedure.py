@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-
-from ephaptic_grpc.arguments import Arguments
+from ephaptic_grpc.arguments import UNREADABLE, Arguments, reason
 from ephaptic_grpc.errors import ExposeError
 from ephaptic_grpc.limits import FunctionLimits
 from ephaptic_grpc.names import rpc_path
@@ -91,7 +89,11 @@ def inspect_function(
     )
     if not streams and (limits.first_item_timeout or limits.idle_timeout):
         raise ExposeError("first_item_timeout and idle_timeout are for streams, and it gives one value")
-    value_type = response_model if response_model is not None else _value_type(returned, origin, streams=streams)
+    value_type = response_model
+    if value_type is None:
+        value_type = (
+            _item_type(returned, origin, on_loop=on_loop) if streams else _value_type(signature, returned, origin)
+        )
     return Procedure(
         service=service,
         name=name,
@@ -186,7 +188,9 @@ def resolved_signature(function: Callable[..., Any], namespace: Mapping[str, Any
 
 
 def _bare(annotation: Any) -> Any:
-    """An annotation without its aliases (``type Tokens = ...``) and, around an iterator, ``Annotated``."""
+    """An annotation without its aliases (``type Tokens = ...``) and, around an iterator, ``Annotated``: to see whether
+    it is an iterator. Where it isn't, Pydantic has to see the alias, which can be recursive.
+    """
     while True:
         if hasattr(annotation, "__value__"):
             annotation = annotation.__value__
@@ -199,21 +203,34 @@ def _bare(annotation: Any) -> Any:
             return annotation
 
 
-def _value_type(returned: Any, origin: Any, *, streams: bool) -> Any:
-    item: Any = next(iter(typing.get_args(returned)), Any)
-    if streams:
-        return item if origin in (*_ITERATORS, *_ASYNC_ITERATORS, collections.abc.Iterable) else Any
-    if returned is inspect.Signature.empty:
+def _item_type(returned: Any, origin: Any, *, on_loop: bool) -> Any:
+    if origin in (*_ITERATORS, *_ASYNC_ITERATORS, collections.abc.Iterable):
+        return next(iter(typing.get_args(returned)), Any)
+    if returned in (inspect.Signature.empty, Any):
         return Any
-    # One value that is many: Pydantic would hand on an iterator that can be read once.
-    return types.GenericAlias(list, item) if origin is collections.abc.Iterable else returned
+    iterator = "AsyncIterator" if on_loop else "Iterator"
+    name = inspect.formatannotation(returned)
+    raise ExposeError(
+        f"it is a generator, which gives a stream, but is annotated with {name}: write {iterator}[{name}], with the "
+        "type of one item"
+    )
+
+
+def _value_type(signature: inspect.Signature, returned: Any, origin: Any) -> Any:
+    if signature.return_annotation is inspect.Signature.empty:
+        return Any
+    if origin is collections.abc.Iterable:  # one value that is many: Pydantic would hand on an iterator for one reading
+        return types.GenericAlias(list, next(iter(typing.get_args(returned)), Any))
+    return signature.return_annotation
 
 
 def _value(annotation: Any, what: str) -> Value:
     try:
         return Value(annotation)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+    except ExposeError:
+        raise
+    except UNREADABLE as error:
         raise ExposeError(
             f"Pydantic can't read the type of its {what}, {annotation!r}: use a type that JSON can carry, or name one "
-            f"with expose(response_model=...) ({str(error).splitlines()[0]})"
+            f"with expose(response_model=...) ({reason(error)})"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 from pydantic_core import (
     CoreSchema,
+    PydanticCustomError,
     PydanticSerializationError,
     SchemaSerializer,
     SchemaValidator,
@@ -19,6 +20,8 @@ from pydantic_core import (
 
 from ephaptic_grpc.binary import JSON_CONFIG, VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import ExposeError
+from ephaptic_grpc.impossible import impossible
+from ephaptic_grpc.mirrored import built, reading
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # some releases of Pydantic warn that this module is experimental
@@ -87,7 +90,7 @@ class Value:
         annotation: the type; anything that Pydantic knows.
 
     Raises:
-        PydanticUserError, PydanticSchemaGenerationError: Pydantic can't read the type.
+        PydanticUserError, SchemaError, TypeError: Pydantic can't read the type.
         ExposeError: its bytes can't be told apart from text; or JSON can't carry its values.
         NameError: the type names something that isn't defined (yet).
     """
@@ -100,6 +103,9 @@ class Value:
         self.schema: CoreSchema = with_definitions(schema, definitions)
         if is_callable(self.schema):
             raise ExposeError(f"it gives {annotation}, and JSON can't carry something to call: give what comes of it")
+        unusable = impossible(self.schema)
+        if unusable:
+            raise ExposeError(f"the type of what it gives can't be used: {unusable}")
         validator = SchemaValidator(self.schema, VALIDATOR_CONFIG)
         serialiser = SchemaSerializer(self.schema, serialiser_config(self.schema))
         self._validate = validator.validate_python
@@ -107,8 +113,10 @@ class Value:
         # To look for misfits costs ten times what it takes to write a string.
         self._warnings: Literal[False, "error"] = False if _always_fits(self.schema) else "error"
         self._may_hide_nan: Final = Nan(definitions).is_hidden(schema)
-        self.load = validator.validate_json
-        """The value that some JSON stands for; raises ValidationError where it doesn't fit the declared type."""
+        self._reading: Final = reading(self.schema)
+        self.load = validator.validate_json if self._reading is self.schema else _loading(self._reading)
+        """The value that some JSON stands for, as ``dump`` writes it; raises ValidationError where it doesn't fit the
+        declared type."""
 
     @cached_property
     def _telling_nan(self) -> SchemaSerializer:
@@ -117,9 +125,11 @@ class Value:
     @cached_property
     def load_all(self) -> Callable[[bytes], list[Any]]:
         """The values that a JSON array of them stands for; raises as ``load``. Only clients need it, of streams."""
-        definitions, schema = split_definitions(self.schema)
+        definitions, schema = split_definitions(self._reading)
         every = with_definitions(core_schema.list_schema(schema), definitions)
-        return SchemaValidator(every, VALIDATOR_CONFIG).validate_json
+        if self._reading is self.schema:
+            return SchemaValidator(every, VALIDATOR_CONFIG).validate_json
+        return built(SchemaValidator, every, VALIDATOR_CONFIG).validate_json
 
     def dump(self, value: object) -> bytes:
         """The JSON of a value, which has been made to fit its declared type: attributes that the type doesn't
@@ -140,15 +150,22 @@ class Value:
             raise
 
 
-def parameters_schema(
-    parameters: list[inspect.Parameter], reading: Callable[[int, str, Any], None] | None = None
-) -> CoreSchema:
-    """Pydantic's schema of a list of arguments.
+def _loading(schema: CoreSchema) -> Callable[[bytes], Any]:
+    validate = built(SchemaValidator, schema, VALIDATOR_CONFIG).validate_json
 
-    Args:
-        parameters: with annotations that hold no unresolved names.
-        reading: told the index, the name and the annotation of each parameter before it is read.
-    """
+    def load(json: bytes) -> Any:
+        try:
+            return validate(json)
+        except AttributeError as error:
+            reason = "a validator of its class asks for what isn't sent: {error}"
+            missing = PydanticCustomError("not_sent", reason, {"error": str(error)})
+            raise ValidationError.from_exception_data("value", [{"type": missing, "input": None}]) from error
+
+    return load
+
+
+def parameters_schema(parameters: list[inspect.Parameter]) -> CoreSchema:
+    """Pydantic's schema of a list of arguments, with annotations that hold no unresolved names."""
 
     def stand_in() -> None: ...
 
@@ -156,7 +173,7 @@ def parameters_schema(
     # names to look up; and through a parameter the configuration reaches dataclasses and TypedDicts as well.
     stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     stand_in.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return generate_arguments_schema(stand_in, schema_type="arguments", parameters_callback=reading, config=JSON_CONFIG)
+    return generate_arguments_schema(stand_in, schema_type="arguments", config=JSON_CONFIG)
 
 
 def split_definitions(schema: Any) -> tuple[list[CoreSchema], Any]:

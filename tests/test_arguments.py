@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field, computed_field
@@ -125,3 +125,20 @@ def test_only_what_stands_before_a_named_argument_is_filled_in():
 
     assert arguments(f).dump((1,), {"c": 4}) == b"[1,5,4]"
     assert arguments(f).dump((1,), {}) == b"[1]"
+
+
+def test_a_default_can_be_in_the_annotation():
+    numbers = Annotated[list[int], Field(default_factory=lambda: [7])]
+
+    def by_name(a: int, b: numbers, *, c: Annotated[int, Field(default=5)], d: int = Field(gt=0)) -> None: ...
+    def by_position(a: int, b: numbers, c: Annotated[int, Field(default=5)], /) -> None: ...
+    def rest(a: numbers, b: Annotated[int, Field(default=5)], *more: int) -> None: ...
+
+    assert arguments(by_name).dump((1,), {"d": 2}) == b'{"a":1,"d":2}'
+    assert arguments(by_position).dump((1,), {}) == b"[1]"
+    assert arguments(rest).dump((), {}) == b"[]"
+    assert arguments(rest).dump((), {"b": 1}) == b"[[7],1]"
+    with pytest.raises(TypeError, match=r"missing a required .*'d'"):
+        arguments(by_name).dump((1,), {})
+    with pytest.raises(TypeError, match=r"missing a required .*'a'"):
+        arguments(by_position).dump((), {})

@@ -156,9 +156,9 @@ def test_call_sends_headers_and_a_deadline_and_reads_stdin(folder, serve):
     asked = Service("asked.v1.AskedService")
 
     @asked.expose
-    def seen(text: str) -> list[str | bytes | bool | None]:
+    def seen(text: str) -> tuple[str, str, bytes, bool]:
         call, metadata = current_call(), current_call().metadata
-        return [text, metadata["authorization"], metadata["x-trace-bin"], 0 < (call.remaining() or 0) < 120]
+        return text, metadata["authorization"], metadata["x-trace-bin"], 0 < (call.remaining() or 0) < 120
 
     options = ["-H", "Authorization: Bearer a:b", "-H", "x-trace-bin: AAE=", "--timeout", "60"]
     result = run(folder, "call", serve(asked).address, "asked.v1.AskedService/seen", "-", *options, input='["in"]')

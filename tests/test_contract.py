@@ -5,7 +5,7 @@ from weakref import ref
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from ephaptic_grpc import Service
+from ephaptic_grpc import ExposeError, Service
 from ephaptic_grpc.contract import Contract, Kind, fingerprint
 from ephaptic_grpc.descriptors import file_of, read_file
 
@@ -191,3 +191,17 @@ def test_json_is_json(count):
 
     contract = contract_of(lambda: None, name="f") if count else Contract.of(Service("test.v1.TestService"))
     assert json.loads(json.dumps(contract.as_json(), allow_nan=False))["service"] == "test.v1.TestService"
+
+
+def test_a_type_that_has_no_json_schema_is_named_by_its_place():
+    class Broken(BaseModel):
+        @classmethod
+        def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+            raise RuntimeError("boo")
+
+    def takes(a: int, broken: list[Broken]) -> None: ...
+    def gives(a: int) -> Broken: ...
+
+    for function, place in ((takes, "parameter 'broken'"), (gives, "what it gives")):
+        with pytest.raises(ExposeError, match=rf"test.v1.TestService: in f, the type of {place} can't be .*boo"):
+            contract_of(function)

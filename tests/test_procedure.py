@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Genera
 from typing import Annotated, Any
 
 import pytest
+from pydantic import ValidationError
 from typing_extensions import TypeAliasType
 
-from ephaptic_grpc import Service
+from ephaptic_grpc import ExposeError, Service
 
 
 def procedure(function, **options):
@@ -95,6 +96,38 @@ def wrapped(*args: Any) -> Any:
 def test_what_streams_where_it_runs_and_what_it_gives(function, streams, threaded, value_type):
     found = procedure(function)
     assert (found.streams, found.threaded, found.value_type) == (streams, threaded, value_type)
+
+
+@pytest.mark.parametrize("annotation", [int, list[int], None])
+def test_a_generator_that_says_it_gives_one_value_is_refused(annotation):
+    async def asynchronous() -> annotation:
+        yield 1
+
+    def synchronous() -> annotation:
+        yield 1
+
+    for function, iterator in ((asynchronous, "AsyncIterator"), (synchronous, "Iterator")):
+        with pytest.raises(ExposeError, match=rf"{function.__name__} .*a generator.* write {iterator}\["):
+            procedure(function)
+        assert procedure(function, response_model=int).value_type is int
+
+
+Json = TypeAliasType("Json", "dict[str, Json] | list[Json] | int | str | None")
+Number = TypeAliasType("Number", Annotated[int, "documented"])
+
+
+def test_a_recursive_alias_is_a_type_as_any_other():
+    def same(value: Json) -> Json: ...
+    def several() -> Iterator[Json]: ...
+    def number() -> Number: ...
+
+    data = {"a": [1, "b", None]}
+    for function in (same, several):
+        value = procedure(function).value
+        assert value.load(value.dump(data)) == data
+        with pytest.raises(ValidationError):
+            value.dump([1.5])
+    assert procedure(number).value.load(b"1") == 1
 
 
 def test_response_model_takes_the_place_of_the_annotation():

@@ -1,7 +1,8 @@
 import functools
 import operator
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated
+from enum import Enum
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
@@ -117,7 +118,43 @@ def _private() -> int: ...
 def close() -> None: ...
 
 
+class Cat(BaseModel):
+    kind: Literal["pet"]
+
+
+class Dog(BaseModel):
+    kind: Literal["pet"]
+
+
+class Handle(Enum):
+    ONE = object()
+
+
+class Limited(BaseModel):
+    tags: list[Annotated[list[int], Field(ge=3)]] = []
+
+
+def constrained(a: int, b: Annotated[int, Field(pattern="x")] = 1) -> None: ...
+def too_long() -> list[Annotated[float, Field(max_length=3)]]: ...
+def limited(limited: Limited) -> None: ...
+def unclosed(a: int, b: Annotated[str, Field(pattern="(")]) -> None: ...
+def gives_unclosed() -> Annotated[str, Field(pattern="(")]: ...
+def pets(pet: Annotated[Cat | Dog, Field(discriminator="kind")], n: int) -> None: ...
+def gives_pet() -> Annotated[Cat | Dog, Field(discriminator="kind")]: ...
+def handle(a: int, handle: Handle) -> None: ...
+def gives_handle() -> Handle | None: ...
+
+
 CASES = [
+    (constrained, ["constrained", "parameter 'b'", "can't be used", "constraint 'pattern'"]),
+    (too_long, ["too_long", "what it gives", "can't be used", "constraint 'max_length'"]),
+    (limited, ["limited", "parameter 'limited'", "can't be used", "constraint 'ge'"]),
+    (unclosed, ["unclosed", "parameter 'b'", "unclosed group"]),
+    (gives_unclosed, ["gives_unclosed", "its value", "unclosed group"]),
+    (pets, ["pets", "parameter 'pet'", "'pet' for discriminator 'kind' mapped to multiple choices"]),
+    (gives_pet, ["gives_pet", "its value", "mapped to multiple choices"]),
+    (handle, ["handle", "parameter 'handle'", "JSON can't carry the value of Handle.ONE"]),
+    (gives_handle, ["gives_handle", "what it gives", "Handle.ONE"]),
     (opaque_parameter, ["opaque_parameter", "parameter 'thing'", "Opaque", "Annotated[...]"]),
     (opaque_rest, ["opaque_rest", "parameter 'things'", "Opaque"]),
     (iterator_parameter, ["iterator_parameter", "parameter 'values'", "Iterator[int]"]),
@@ -275,6 +312,22 @@ def test_a_model_whose_bytes_would_go_as_text_is_warned_of(service):
         with pytest.warns(UserWarning, match=r'AsText has bytes fields .*ser_json_bytes="base64"') as caught:
             exposed()
         assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("either", [str | bytes, bytes | int | Annotated[str, Field(max_length=3)] | None])
+def test_text_or_bytes_is_warned_of(service, either):
+    class Message(BaseModel):
+        model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+        content: either
+
+    def taken(content: list[either]) -> None: ...
+    def given() -> Message: ...
+
+    for function in (taken, given):
+        says = rf"{function.__name__} .*of str \| bytes one comes as the other"
+        with pytest.warns(UserWarning, match=says) as seen:
+            service.expose(function)
+        assert [warning.filename for warning in seen] == [__file__]
 
 
 def test_bytes_anywhere_else_need_no_warning(service):
