@@ -17,7 +17,6 @@ MODULES = {"code", "dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"}
 
 ALLOWED = {
     "asgi.py": {"getattr(parent, 'openapi', None)": "a fixed name, of the author's own app"},
-    "client.py": {"getattr(self, '_loop', None)": "a fixed name, in a finalizer of what may be half made"},
     "codegen/python.py": {
         "hasattr(int if kind == 'IntEnum' else str, member)": "asks only, of a builtin type, when text is generated"
     },
@@ -30,6 +29,7 @@ ALLOWED = {
         "vars(self)": "all of it, for copying",
     },
     "generated.py": {"getattr(self, name)": "the fields of a generated model"},
+    "handshake.py": {"getattr(failed, '__notes__', ())": "a fixed name, of an error of the client's own"},
     "impossible.py": {
         "getattr(function.func, '__module__', None)": "a fixed name, of a constraint",
         "getattr(function, '__qualname__', '')": "a fixed name, of a constraint",
@@ -56,15 +56,14 @@ ALLOWED = {
         "frame.f_globals": "of the module that exposes, to compare",
     },
     "reflection.py": {"getattr(self._pool, name)": "what grpcio-reflection's own code asks a pool for"},
-    "remote.py": {
-        "vars(self)": "a client keeps the functions that its own program has asked for",
-        "vars(service)": "all of a module, to say which service was meant",
-    },
+    "remote.py": {"vars(self)": "a client keeps the functions that its own program has asked for"},
     "service.py": {
         "getattr(target, 'func', target)": "a fixed name, of an exposed function",
         "getattr(target, '__code__', None)": "a fixed name, of an exposed function",
         "getattr(target, '__qualname__', None)": "a fixed name, of an exposed function",
         "frame.f_locals": "of the function that exposes: what its annotations name",
+        "hasattr(function, '__wrapped__')": "a fixed name, of an exposed function",
+        "vars(given)": "all of a module, to say which service was meant",
     },
     "serving.py": {"importlib.import_module('uvloop')": "a fixed name"},
     "sources.py": {
@@ -72,6 +71,7 @@ ALLOWED = {
         "getattr(sys.modules.get(module), service, None)": "a name of the command line, to say what would be right",
         "vars(module)": "all of it, to find services by their type",
     },
+    "streams.py": {"getattr(self, '_loop', None)": "a fixed name, in a finalizer of what may be half made"},
     "sync_client.py": {"hasattr(self, '_call')": "a fixed name, in a finalizer of what may be half made"},
 }
 """Every look-up by a name, with the reason why no caller chooses that name."""
