@@ -24,6 +24,7 @@ from ephaptic_grpc.binary import VALIDATOR_CONFIG, serialiser_config
 from ephaptic_grpc.errors import BadArgumentsError, ExposeError
 from ephaptic_grpc.impossible import impossible
 from ephaptic_grpc.mirrored import built, writing
+from ephaptic_grpc.schemas import alias_names
 from ephaptic_grpc.values import (
     Nan,
     is_callable,
@@ -232,12 +233,10 @@ def _with_defaults(signature: inspect.Signature, arguments: Sequence[Any]) -> in
 
 def wire_name(name: str, alias: Any) -> str:
     """What an argument is called in JSON: by Pydantic's alias of it, the first of several, or by its own name."""
-    if isinstance(alias, list):  # of paths, or one path
-        paths = alias if isinstance(alias[0], list) else [alias]
-        alias = next((path[0] for path in paths if len(path) == 1), None)
-        if alias is None:
-            raise ExposeError(f"{name!r} is read from inside of another argument (AliasPath): give it an alias")
-    return str(alias or name)
+    names = alias_names(alias)
+    if alias is not None and not names:
+        raise ExposeError(f"{name!r} is read from inside of another argument (AliasPath): give it an alias")
+    return names[0] if names and names[0] else name
 
 
 def _key(name: str, alias: Any) -> bytes:

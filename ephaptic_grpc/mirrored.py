@@ -13,6 +13,8 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 from pydantic_core import CoreConfig, CoreSchema, PydanticCustomError, PydanticSerializationError, core_schema
 
+from ephaptic_grpc.schemas import alias_paths
+
 _NOT_SCHEMAS: Final = {"computed_fields", "config", "default", "metadata", "serialization"}
 _CLASSES: Final = {"dataclass", "model", "typed-dict"}
 _FIELDS: Final = {"dataclass-args", "model-fields", "typed-dict"}
@@ -112,8 +114,8 @@ class _Rewriting:
         changed = {key: part for key, part in parts.items() if part is not node[key]}
         return {**node, **changed} if changed else node
 
-    def _fields(self, node: Any, config: Mapping[str, Any], *, written_by_itself: bool) -> Any:
-        raise NotImplementedError
+    def _fields(self, node: Any, config: Mapping[str, Any], *, written_by_itself: bool) -> Any:  # noqa: ARG002
+        return node
 
     def _class(self, made: Any, node: Any, config: Mapping[str, Any]) -> Any:  # noqa: ARG002
         return made
@@ -169,7 +171,7 @@ class _Reading(_Rewriting):
         if node["type"] == "json" and not written_by_itself:
             return node.get("schema") or core_schema.any_schema()
         if node["type"] == "tagged-union" and not callable(node["discriminator"]):
-            keys = _paths(node["discriminator"])
+            keys = alias_paths(node["discriminator"])
             written = [[key] for key in dict.fromkeys(self._written_tags(node, keys, {}))]
             if written and written != keys:
                 return {**node, "discriminator": written + [path for path in keys if path not in written]}
@@ -215,9 +217,6 @@ class _Writing(_Rewriting):
 class _AsDeclared(_Rewriting):
     """Without SerializeAsAny, by which a class would write itself in its own way."""
 
-    def _fields(self, node: Any, config: Mapping[str, Any], *, written_by_itself: bool) -> Any:  # noqa: ARG002
-        return node
-
     def _changed(self, node: Any, *, written_by_itself: bool) -> Any:  # noqa: ARG002
         serialiser = node.get("serialization", {})
         if "any" not in (serialiser.get("type"), serialiser.get("schema", {}).get("type")):  # the latter up to 2.11
@@ -247,18 +246,12 @@ def _written(name: str, field: Any) -> str:
     return str(field.get("serialization_alias") or name)
 
 
-def _paths(alias: Any) -> _Keys:
-    if isinstance(alias, str):
-        return [[alias]]
-    return list(alias) if isinstance(alias[0], list) else [alias]
-
-
 def _keys(name: str, field: Any, config: Mapping[str, Any]) -> _Keys:
     """Where a field is read."""
     alias = field.get("validation_alias")
     by_alias = alias is not None and config.get("validate_by_alias", True)
     by_name = config.get("validate_by_name", config.get("populate_by_name", False))
-    return [*(_paths(alias) if by_alias else ()), *([] if by_alias and not by_name else [[name]])]
+    return [*(alias_paths(alias) if by_alias else ()), *([] if by_alias and not by_name else [[name]])]
 
 
 def _reads_otherwise(fields: Any, config: Mapping[str, Any]) -> bool:

@@ -96,16 +96,22 @@ def _by_name(name: str, field: core_schema.ModelField) -> core_schema.ModelField
     alias = field.get("validation_alias")
     if alias is None:
         return field
-    paths: Any = [[alias]] if isinstance(alias, str) else alias
-    return {**field, "validation_alias": [*paths, [name]]}
+    own: list[str | int] = [name]
+    return {**field, "validation_alias": [*alias_paths(alias), own]}
+
+
+def alias_paths(alias: Any) -> list[list[str | int]]:
+    """The paths in JSON that are an alias in a core schema: a name, one path, or several of them; None is none."""
+    if alias is None:
+        return []
+    if isinstance(alias, str):
+        return [[alias]]
+    return list(alias) if isinstance(alias[0], list) else [alias]
 
 
 def alias_names(alias: Any) -> list[str]:
-    """The names in JSON that are an alias of Pydantic's; not those of values inside of others (AliasPath)."""
-    if isinstance(alias, str):
-        return [alias]
-    paths = alias if isinstance(alias, list) else []
-    return [path[0] for path in paths if isinstance(path, list) and len(path) == 1]
+    """Those of them that are names; not the paths to values inside of others (AliasPath)."""
+    return [str(path[0]) for path in alias_paths(alias) if len(path) == 1]
 
 
 def json_schemas(types: Sequence[tuple[CoreSchema, Way]]) -> tuple[list[Schema], dict[str, Schema]]:
